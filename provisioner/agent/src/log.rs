@@ -68,6 +68,11 @@ impl Log {
         lines.drain(..count).collect()
     }
 
+    /// True where every line was taken.
+    pub fn is_empty(&self) -> bool {
+        held(&self.lines).is_empty()
+    }
+
     /// Puts lines back that could not be sent, before the newer ones.
     pub fn put_back(&self, unsent: Vec<LogLine>) {
         let mut lines = held(&self.lines);

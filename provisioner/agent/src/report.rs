@@ -13,8 +13,10 @@ use std::{
 };
 
 const LINES_AT_ONCE: usize = 200;
+/// How often the last lines are tried before the agent leaves.
+const LAST_TRIES: u32 = 4;
 
-/// Sends until dropped; dropping sends what is left once more.
+/// Sends until dropped; dropping tries a few times to send what is left.
 #[derive(Debug)]
 pub struct Reporter {
     stop: Arc<AtomicBool>,
@@ -30,6 +32,13 @@ impl Reporter {
             while !stopped.load(Ordering::Relaxed) {
                 crate::patience::sleep_unless(&stopped, every);
                 last = send(&server, &log, generation, last);
+            }
+            for _ in 0..LAST_TRIES {
+                last = send(&server, &log, generation, last);
+                if log.is_empty() {
+                    break;
+                }
+                std::thread::sleep(every);
             }
         });
         Self { stop, thread: Some(thread) }

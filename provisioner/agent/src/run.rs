@@ -94,7 +94,7 @@ pub enum StepError {
     #[error("opening /dev/{disk}: {error}")]
     Open { disk: String, error: io::Error },
     #[error("image {image} to {disk}: {error}")]
-    Write { image: String, disk: String, error: WriteError },
+    Write { image: String, disk: String, error: Box<WriteError> },
     #[error("wiping {disk}: {error}")]
     Wipe { disk: String, error: WipeError },
     #[error("image {image} unpacks to {need} bytes, but {disk} has {size}")]
@@ -287,7 +287,7 @@ impl Agent<'_> {
         let written = written.map_err(|error| StepError::Write {
             image: image.name.clone(),
             disk: format!("/dev/{} ({})", disk.name, disk.identity()),
-            error,
+            error: Box::new(error),
         })?;
         self.log.say(format_args!(
             "image {} on /dev/{}: {} bytes verified",
