@@ -3,5 +3,6 @@
 
 mod bmc;
 mod install;
+mod tftp;
 mod tidy;
 mod world;
