@@ -1,1 +1,5 @@
-#![allow(missing_docs)]
+//! Every integration test, in one binary: one link instead of a dozen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod tidy;
+mod world;

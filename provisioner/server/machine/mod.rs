@@ -13,3 +13,6 @@ pub use event::{ActResult, Event, Refusal, RefusalKind, Verdict};
 pub use lifecycle::on;
 pub use state::{Act, Machine, MachineId};
 pub use time::Time;
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! The engine: the one writer of machine state. It wakes on a notice and on a timer and takes no input but the store,
 //! so that losing every notice costs delay, never correctness.
 
-use super::turn::{Turn, turn};
+use super::turn::{Turn, interrupted, turn};
 use crate::{
     clock::Clock,
     crash,
-    machine::{Act, ActResult, Event, Machine, MachineId, Time, Verdict, state::TriedState},
+    machine::{Act, ActResult, Event, Machine, MachineId, Time, Verdict},
     store::{self, Db, StoreError},
 };
 use std::{
@@ -192,16 +192,11 @@ impl Engine {
         crash::point("act-recorded");
     }
 
-    /// Acts that were in flight when the last process ended: their result will never come.
     async fn interrupted_acts(&self) -> Result<(), StoreError> {
         let machines = store::machines::all(&mut self.0.db.read().await?).await?;
         for machine in machines {
-            let tried = machine.workflow.iter().flat_map(|w| &w.tried);
-            for (act, _) in tried.filter(|(_, t)| t.state == TriedState::InFlight) {
-                let reason = "the server was restarted during it".to_owned();
-                let result = ActResult::Failed { reason };
-                self.append(machine.id, &Event::Acted { act: *act, generation: machine.generation, result })
-                    .await?;
+            for event in interrupted(&machine) {
+                self.append(machine.id, &event).await?;
             }
         }
         Ok(())

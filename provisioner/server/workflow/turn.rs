@@ -4,7 +4,8 @@ use super::journal::{Journal, Unit};
 use crate::{
     crash,
     machine::{
-        self, Act, Event, Machine, MachineId, Refusal, RefusalKind, Time, Verdict,
+        self, Act, ActResult, Event, Machine, MachineId, Refusal, RefusalKind, Time, Verdict,
+        state::TriedState,
         wants::{Want, wants},
     },
     store::audit::{Entry, Kind},
@@ -56,6 +57,20 @@ pub async fn turn<J: Journal>(journal: &J, id: MachineId, now: Time) -> Result<O
     }
     crash::point("turn-committed");
     Ok(Some(Turn { machine, settled, act, again }))
+}
+
+/// What must be recorded when a process starts: acts that were in flight when the last one ended. Their result will
+/// never come.
+pub fn interrupted(machine: &Machine) -> Vec<Event> {
+    let tried = machine.workflow.iter().flat_map(|w| &w.tried);
+    let in_flight = tried.filter(|(_, t)| t.state == TriedState::InFlight);
+    in_flight
+        .map(|(act, _)| Event::Acted {
+            act: *act,
+            generation: machine.generation,
+            result: ActResult::Failed { reason: "the server was restarted during it".to_owned() },
+        })
+        .collect()
 }
 
 struct Fold<U> {
