@@ -250,3 +250,24 @@ async fn a_bmc_that_hangs_ends_at_the_deadline() {
     assert!(matches!(error.cause, Cause::Timeout { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn changes_by_task_are_waited_for() {
+    let span = Duration::from_millis(120);
+    let (sim, machine) = simulated(false, |config| config.tasks = Some(span)).await;
+    let bmc = open(&sim).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    bmc.network_boot_once(NetBoot::Pxe, LONG).await.unwrap();
+    assert!(begun.elapsed() >= span);
+    bmc.set_power(PowerChange::On, LONG).await.unwrap();
+    assert!(begun.elapsed() >= 2 * span);
+    assert_eq!(machine.boots(), [BootFrom::Pxe]);
+    close(bmc).await;
+}
+
+#[tokio::test]
+async fn a_login_without_location_is_still_logged_out() {
+    let (sim, _) = simulated(true, |config| config.session_without_location = true).await;
+    close(open(&sim).await.unwrap()).await;
+    assert_eq!((sim.open_sessions(), sim.session_counts()), (0, (1, 0, 1)));
+}

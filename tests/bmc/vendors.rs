@@ -201,7 +201,9 @@ async fn dmtf_interface_emulator() {
     });
     assert!(documents.insert("/redfish/v1".to_owned(), root).is_none());
     let walked = walk(documents).await;
-    println!("{:?}", walked.identity);
+    assert_eq!(walked.identity.model.as_deref(), Some("3500RX"));
+    assert_eq!(walked.identity.firmware_version.as_deref(), Some("1.00"));
+    assert_eq!(macs(&walked.identity), ["12:44:6a:3b:88:90"]);
     let system = "/redfish/v1/Systems/437XR1138R2";
     once(&walked, system, system);
 }
