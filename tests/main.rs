@@ -1,2 +1,7 @@
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! Every integration test, in one binary: one link instead of a dozen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod bmc;
+mod install;
+mod tidy;
+mod world;
