@@ -4,7 +4,7 @@ use super::{
     Answer, Bmc, BmcDoor, BmcError, BmcIdentity, BmcTarget, Cause, NetBoot, OverrideSet, Pin, Power,
     PowerChange, boot,
     document::{BootState, System, has_message, link_of, mac_of, members_of, text_of},
-    http::HttpError,
+    http_error::HttpError,
     quirks::{Evidence, Quirks},
     reset,
     session::{Limits, Session},

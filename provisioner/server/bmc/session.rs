@@ -4,7 +4,8 @@
 use super::{
     Cause,
     document::{etag_of, has_message, sessions_of},
-    http::{Http, HttpError, NO_ETAG},
+    http::{Http, NO_ETAG},
+    http_error::HttpError,
     retry::{Patience, again},
     target::BmcTarget,
 };
