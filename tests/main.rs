@@ -1,5 +1,6 @@
 //! Every integration test, in one binary: one link instead of a dozen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod api;
 mod tidy;
 mod world;
