@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod api;
+mod bmc;
+mod install;
+mod tftp;
 mod tidy;
 mod world;

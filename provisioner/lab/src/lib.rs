@@ -1,1 +1,3 @@
 //! stub
+#[cfg(feature = "bmc-simulator")]
+pub mod bmc_simulator;
