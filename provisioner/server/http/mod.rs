@@ -5,12 +5,14 @@ pub mod agent;
 pub mod api;
 pub mod auth;
 pub mod boot;
+pub mod boot_files;
 pub mod content;
 pub mod error;
 pub mod images;
 pub mod listen;
 pub mod live;
 pub mod node;
+pub mod script;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};
