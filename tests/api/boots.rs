@@ -52,6 +52,16 @@ async fn a_rejected_machine_boots_its_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_machine_keeps_its_identity_though_it_was_rejected() {
+    let server = Server::start().await;
+    server.declare("node-1", MAC).await;
+    assert_eq!(server.post("/api/v1/machines/node-1/reject").await.0, 200);
+    let stolen = super::hardware("node-2", MAC);
+    assert_eq!(server.api(Method::PUT, "/api/v1/machines/node-2", Some(stolen)).await.0, 409);
+    assert_eq!(server.machine("node-1").await.unwrap().phase, Phase::Rejected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_script_carries_the_agents_words_and_the_last_boot_is_the_disk() {
     let settings = Settings { kernel_arguments: vec!["console=ttyS0".into()], ..Settings::default() };
     let server = Server::with(settings).await;
@@ -65,6 +75,10 @@ async fn the_script_carries_the_agents_words_and_the_last_boot_is_the_disk() {
         "quiet",
     ] {
         assert!(script.contains(word), "{word}: {script}");
+    }
+    for _ in 0..10 {
+        let looked = server.http.head(format!("{}/boot/{MAC}.ipxe", server.plain)).send().await.unwrap();
+        assert_eq!(looked.status(), 200);
     }
     for _ in 1..provisioner::machine::boot::BOOTS_MAX {
         assert!(server.script(MAC).await.contains("kernel"));
