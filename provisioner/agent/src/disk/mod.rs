@@ -1,0 +1,14 @@
+//! Disks: which one, how an image gets onto it so that it can boot only when all of it is there and verified, and how
+//! it is wiped. Works on [`device::Device`], so that tests can put any broken disk underneath.
+
+pub mod block;
+pub mod buffer;
+pub mod device;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod find;
+mod held;
+mod ioctl;
+pub mod table;
+pub mod wipe;
+pub mod write;

@@ -1,0 +1,104 @@
+//! Brings the network up with busybox: every NIC, for the report shows their links, and a lease on the one that booted.
+
+use provisioner_wire::Mac;
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const BUSYBOX: &str = "/bin/busybox";
+/// Sets address, route and name servers; part of the boot environment.
+const SCRIPT: &str = "/etc/udhcpc.script";
+/// How long the NIC that booted may take to appear before any other with a link will do.
+const WAIT_FOR_BOOT_NIC: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Returns when an interface has a lease; tries for ever, for without a network there is nothing else to do.
+pub fn bring_up(boot_mac: Option<Mac>, say: &dyn Fn(&str)) {
+    busybox(&["ip", "link", "set", "lo", "up"]);
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        let found = interfaces(Path::new("/sys/class/net"));
+        for interface in found.iter().filter(|i| !i.up) {
+            busybox(&["ip", "link", "set", &interface.name, "up"]);
+        }
+        let patient = boot_mac.is_some() && began.elapsed() < WAIT_FOR_BOOT_NIC;
+        if let Some(name) = choose(&found, boot_mac, patient) {
+            say(&format!("asking for a lease on {name}"));
+            if busybox(&["udhcpc", "-i", name, "-s", SCRIPT, "-f", "-q", "-n", "-t", "10"]) {
+                say(&format!("{name} has a lease after {} ms", began.elapsed().as_millis()));
+                return;
+            }
+            say(&format!("no lease on {name}; trying again"));
+        } else if !told && began.elapsed() > Duration::from_secs(5) {
+            say(&format!("waiting for a network interface with a link; seen: {found:?}"));
+            told = true;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Interface {
+    name: String,
+    mac: Option<Mac>,
+    up: bool,
+    carrier: bool,
+}
+
+/// Interfaces with hardware behind them.
+fn interfaces(class: &Path) -> Vec<Interface> {
+    let Ok(entries) = std::fs::read_dir(class) else { return Vec::new() };
+    let mut found: Vec<Interface> = entries
+        .filter_map(|entry| {
+            let folder = entry.ok()?.path();
+            let text = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+            folder.join("device").exists().then(|| Interface {
+                name: folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+                mac: text("address").trim().parse().ok(),
+                // IFF_UP
+                up: i64::from_str_radix(text("flags").trim().trim_start_matches("0x"), 16).unwrap_or(0) & 1
+                    == 1,
+                carrier: text("carrier").trim() == "1",
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// The NIC that booted; while `patient` no other, afterwards the first with a link.
+fn choose(found: &[Interface], boot_mac: Option<Mac>, patient: bool) -> Option<&str> {
+    let booted = boot_mac.and_then(|mac| found.iter().find(|i| i.mac == Some(mac)));
+    let any = || found.iter().find(|i| i.carrier).filter(|_| !patient);
+    booted.or_else(any).map(|i| i.name.as_str())
+}
+
+/// True where it ended well.
+fn busybox(arguments: &[&str]) -> bool {
+    let mut command = Command::new(BUSYBOX);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin");
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nic_that_booted_is_taken_before_any_other() {
+        let mac = |n| Mac([2, 0, 0, 0, 0, n]);
+        let nic =
+            |name: &str, n, carrier| Interface { name: name.into(), mac: Some(mac(n)), up: true, carrier };
+        let found = [nic("eth0", 0, false), nic("eth1", 1, true), nic("eth2", 2, true)];
+        assert_eq!(choose(&found, Some(mac(2)), true), Some("eth2"));
+        assert_eq!(choose(&found, Some(mac(0)), true), Some("eth0"), "its link may come late");
+        assert_eq!(choose(&found, Some(mac(9)), true), None);
+        assert_eq!(choose(&found, Some(mac(9)), false), Some("eth1"));
+        assert_eq!(choose(&found, None, false), Some("eth1"));
+        assert_eq!(choose(&found[..1], None, false), None);
+    }
+}

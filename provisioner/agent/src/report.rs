@@ -1,0 +1,71 @@
+//! Sends log lines and progress to the server, about once a second, from a thread of its own. Losing one costs nothing,
+//! so nothing waits for it.
+
+use crate::{log::Log, server::Server};
+use provisioner_wire::{Generation, order::Progress};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+const LINES_AT_ONCE: usize = 200;
+/// How often the last lines are tried before the agent leaves.
+const LAST_TRIES: u32 = 4;
+
+/// Sends until dropped; dropping tries a few times to send what is left.
+#[derive(Debug)]
+pub struct Reporter {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reporter {
+    pub fn start(server: Arc<Server>, log: Arc<Log>, generation: Generation, every: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut last = None;
+            while !stopped.load(Ordering::Relaxed) {
+                crate::patience::sleep_unless(&stopped, every);
+                last = send(&server, &log, generation, last);
+            }
+            for _ in 0..LAST_TRIES {
+                last = send(&server, &log, generation, last);
+                if log.is_empty() {
+                    break;
+                }
+                std::thread::sleep(every);
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends what is new since `last`; returns what was sent.
+fn send(server: &Server, log: &Log, generation: Generation, last: Option<Progress>) -> Option<Progress> {
+    let (step, done_bytes, total_bytes) = log.position();
+    let lines = log.take_lines(LINES_AT_ONCE);
+    let now = Progress { generation, step, done_bytes, total_bytes, log: Vec::new() };
+    if lines.is_empty() && last.as_ref() == Some(&now) {
+        return last;
+    }
+    let message = Progress { log: lines, ..now.clone() };
+    if server.progress(&message).is_ok() {
+        return Some(now);
+    }
+    log.put_back(message.log);
+    last
+}
