@@ -8,7 +8,6 @@ use std::sync::Arc;
 async fn main() -> anyhow::Result<()> {
     let mut config = SimulatorConfig::usual(Arc::new(MemoryMachine::new(false)));
     config.tls = std::env::args().any(|argument| argument == "tls");
-    config.basic = true;
     config.session_limit = 64;
     let (user, password) = (config.user.clone(), config.password.clone());
     let simulator = BmcSimulator::start(config, "127.0.0.1:0".parse()?).await?;
