@@ -105,13 +105,25 @@ pub struct Heard {
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    Offer { ip: Ipv4Addr, boot: Told },
-    Ack { ip: Ipv4Addr, boot: Told },
-    Nak { reason: &'static str },
+    Offer {
+        ip: Ipv4Addr,
+        boot: Told,
+    },
+    Ack {
+        ip: Ipv4Addr,
+        boot: Told,
+    },
+    Nak {
+        reason: &'static str,
+    },
     /// No answer, for this reason.
-    Nothing { reason: &'static str },
+    Nothing {
+        reason: &'static str,
+    },
     /// The client found its address in use.
-    AddressConflict { ip: Ipv4Addr },
+    AddressConflict {
+        ip: Ipv4Addr,
+    },
 }
 
 /// The boot part of an answer.
