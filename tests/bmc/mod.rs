@@ -1,6 +1,7 @@
 //! The BMC client against BMCs: our simulator, sushy-emulator, and the recorded trees of real vendors.
 
 mod faults;
+mod hostile;
 mod simulator;
 mod sushy;
 mod tree;

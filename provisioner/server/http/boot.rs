@@ -91,6 +91,11 @@ pub async fn script(
     answer(&app, &decide(&app, &machine, &told).await?)
 }
 
+/// `HEAD`: what kind of answer there would be. A look is no boot: no boot id is minted for it.
+pub async fn head() -> Response {
+    no_store(String::new())
+}
+
 async fn decide(app: &App, machine: &Machine, told: &Told) -> Result<Script> {
     if boots(machine) == Boot::Agent {
         let boot_id = fresh()?;
@@ -130,12 +135,16 @@ fn arguments(app: &App, machine: &Machine, boot_id: &BootId) -> Vec<Argument> {
 
 fn answer(app: &App, script: &Script) -> Result<Response> {
     let text = (app.scripts())(script).map_err(ApiError::internal)?;
-    // A boot id is for one machine and one boot.
+    Ok(no_store(text))
+}
+
+/// A boot id is for one machine and one boot: nobody may keep the answer.
+fn no_store(text: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((headers, text).into_response())
+    (headers, text).into_response()
 }
 
 fn fresh() -> Result<BootId> {

@@ -5,25 +5,31 @@ pub mod agent;
 pub mod api;
 pub mod auth;
 pub mod boot;
+pub mod boot_files;
 pub mod content;
 pub mod error;
 pub mod images;
 pub mod listen;
 pub mod live;
 pub mod node;
+pub mod script;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    http::StatusCode,
     routing::{get, post},
 };
 use content::Content;
 use live::Live;
 use provisioner_wire::{channel::PrivateKey, order::path};
-use std::sync::Arc;
-use tower_http::trace::TraceLayer;
+use std::{sync::Arc, time::Duration};
+use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
+
+/// From a request's head to its answer's head; a body that trickles in ends here. Bodies of answers may take longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the routes share. Cheap to clone.
 #[derive(Clone)]
@@ -101,7 +107,7 @@ impl App {
 /// the iPXE binaries. The API answers here only to this host itself.
 pub fn plain(app: &App, boot_files: Router) -> Router {
     let routes = Router::new()
-        .route("/boot/{file}", get(boot::script))
+        .route("/boot/{file}", get(boot::script).head(boot::head))
         .route(path::CLAIM, post(agent::claim))
         .route(path::ORDER, post(agent::order))
         .route(path::LICENCE, post(agent::licence))
@@ -129,5 +135,8 @@ async fn healthz(axum::extract::State(app): axum::extract::State<App>) -> error:
 }
 
 fn finish(routes: Router) -> Router {
-    routes.layer(DefaultBodyLimit::max(error::BODY_MAX)).layer(TraceLayer::new_for_http())
+    routes
+        .layer(DefaultBodyLimit::max(error::BODY_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_WITHIN))
+        .layer(TraceLayer::new_for_http())
 }

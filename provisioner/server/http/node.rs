@@ -38,7 +38,8 @@ pub async fn ready(
     let token = token(&headers, &body).ok_or_else(refused)?;
     let name: MachineName = name.parse().map_err(|_| refused())?;
     let machine = store::machines::by_name(&mut app.db().read().await?, &name).await?;
-    let machine = machine.ok_or_else(refused)?;
+    // Without a live token there is nothing to show: no event, so that strangers cannot fill the timeline.
+    let machine = machine.filter(|m| m.token.is_some()).ok_or_else(refused)?;
     let event = Event::PhonedHome { token_hash: hash(&token) };
     match app.engine().submit(machine.id, &event).await? {
         Verdict::Accepted => Ok("ready\n"),

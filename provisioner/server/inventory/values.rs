@@ -229,7 +229,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match exact {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => self.0.fmt(f),

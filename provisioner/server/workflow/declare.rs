@@ -60,12 +60,20 @@ pub async fn declare(engine: &Engine, declaration: Declaration<'_>) -> Result<bo
     Ok(new)
 }
 
-/// Discovered machines that have one of these MACs.
+/// Machines that were only heard, never declared, under one of these MACs.
 async fn heard_as(tx: &mut Tx, macs: &[Mac]) -> Result<Vec<Machine>, StoreError> {
     let mut heard = Vec::new();
     for mac in macs {
         let found = store::machines::by_mac(tx, *mac).await?;
-        heard.extend(found.filter(|m| matches!(m.phase, Phase::Discovered | Phase::Rejected)));
+        let Some(machine) = found.filter(|m| matches!(m.phase, Phase::Discovered | Phase::Rejected)) else {
+            continue;
+        };
+        // A declared machine that was rejected is still that machine.
+        let record: Option<serde_json::Value> =
+            store::declared::get(tx, Kind::Machine, machine.name.as_str()).await?;
+        if record.is_none() {
+            heard.push(machine);
+        }
     }
     Ok(heard)
 }

@@ -63,8 +63,10 @@ pub(super) async fn login(State(shared): State<Shared>, body: Bytes) -> Response
     let number = state.next_session;
     let token = format!("token-{number}");
     state.sessions.insert(number, Session { token: token.clone(), used: Instant::now() });
-    let headers = [("x-auth-token", token), ("location", format!("{}/{number}", super::documents::SESSIONS))];
-    (StatusCode::CREATED, headers, Json(super::documents::session(number, &config.user))).into_response()
+    let place = format!("{}/{number}", super::documents::SESSIONS);
+    let location = (!config.session_without_location).then_some([("location", place)]);
+    let body = Json(super::documents::session(number, &config.user));
+    (StatusCode::CREATED, [("x-auth-token", token)], location, body).into_response()
 }
 
 /// DELETE of a session.

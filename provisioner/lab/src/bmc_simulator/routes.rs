@@ -21,6 +21,7 @@ use redfish_codegen::models::computer_system::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
@@ -36,6 +37,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/redfish/v1/Systems/{id}/Actions/ComputerSystem.Reset", post(reset))
         .route("/redfish/v1/Systems/{id}/EthernetInterfaces", get(interfaces))
         .route("/redfish/v1/Systems/{id}/EthernetInterfaces/{number}", get(interface))
+        .route("/redfish/v1/TaskService/TaskMonitors/{number}", get(task_monitor))
         .route("/redfish/v1/Managers", get(managers))
         .route("/redfish/v1/Managers/BMC", get(async || Json(documents::manager())))
         .fallback(async || missing())
@@ -45,6 +47,23 @@ pub(super) fn router(shared: Shared) -> Router {
 
 fn missing() -> Response {
     refuse(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "There is no such resource.")
+}
+
+/// A change was made: said at once, or by a task later.
+fn changed(shared: &Shared) -> Response {
+    let Some(span) = shared.config().tasks else { return StatusCode::NO_CONTENT.into_response() };
+    let mut state = shared.state();
+    state.tasks.push(Instant::now() + span);
+    let monitor = format!("/redfish/v1/TaskService/TaskMonitors/{}", state.tasks.len() - 1);
+    (StatusCode::ACCEPTED, [(header::LOCATION, monitor)]).into_response()
+}
+
+async fn task_monitor(State(shared): State<Shared>, Path(number): Path<usize>) -> Response {
+    match shared.state().tasks.get(number) {
+        Some(end) if Instant::now() < *end => StatusCode::ACCEPTED.into_response(),
+        Some(_) => StatusCode::NO_CONTENT.into_response(),
+        None => missing(),
+    }
 }
 
 fn internal(error: &anyhow::Error) -> Response {
@@ -120,7 +139,7 @@ async fn patch_system(
         }
         state.version += 1;
     });
-    StatusCode::NO_CONTENT.into_response()
+    changed(&shared)
 }
 
 fn merge(held: &mut Boot, given: Boot, never_once: bool) {
@@ -175,7 +194,7 @@ async fn reset(State(shared): State<Shared>, Path(id): Path<String>, body: Bytes
         );
     }
     match shared.reset(at, kind).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => changed(&shared),
         Err(error) => internal(&error),
     }
 }
