@@ -1,3 +1,10 @@
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! Every integration test, in one binary: one link instead of a dozen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod api;
+mod bmc;
+mod content;
 mod install;
+mod tftp;
+mod tidy;
+mod world;

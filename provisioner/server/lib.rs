@@ -5,6 +5,7 @@ pub mod bmc;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod dhcp;
 pub mod http;
 pub mod image;

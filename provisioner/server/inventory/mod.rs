@@ -1,1 +1,39 @@
-//! inventory
+//! Machines, profiles and images as declared. Files in `hardware/` and bodies of the REST API are two doors to the same
+//! types; the store keeps them as the same JSON.
+//!
+//! In: YAML files ([`load`]) or one record. Out: an [`Inventory`] in which every reference holds and no identity is used
+//! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
+
+pub mod check;
+pub mod hardware;
+pub mod identity;
+pub mod image;
+mod load;
+pub(crate) mod located;
+pub mod matching;
+mod problem;
+pub mod profile;
+pub mod values;
+
+pub use check::check;
+pub use hardware::{Bmc, Hardware, Nic, Password, Values};
+pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
+pub use load::load;
+pub(crate) use load::{strict, yaml_problem};
+pub(crate) use located::Located;
+pub use problem::Problem;
+pub use profile::{DiskHints, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy};
+pub use values::{
+    AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
+    Size,
+};
+
+use serde::Serialize;
+
+/// All that is declared.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Inventory {
+    pub machines: Vec<Hardware>,
+    pub profiles: Vec<Profile>,
+    pub images: Vec<ImageDeclaration>,
+}

@@ -1,7 +1,18 @@
-//! PURE. What a machine is and the three questions asked of it: [`lifecycle::on`] (what did this event change),
-//! [`lifecycle::wants`] (what must be done next) and [`boot::boots`] (what does it boot).
-//! Values in, values out; no clock, no randomness, no I/O.
+//! PURE. What a machine is and the questions asked of it: [`lifecycle::on`] (what did this event change),
+//! [`wants::wants`] (what must be done next), [`boot::boots`] (what does it boot) and [`boot::orders`] (what does its
+//! agent do next). Values in, values out; no clock, no randomness, no I/O.
 
+pub mod boot;
+pub mod event;
+pub mod lifecycle;
+pub mod state;
 pub mod time;
+pub mod wants;
 
+pub use event::{ActResult, Event, Refusal, RefusalKind, Verdict};
+pub use lifecycle::on;
+pub use state::{Act, Machine, MachineId};
 pub use time::Time;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What a machine's declaration says: identity, NICs with their addresses, BMC, and what it becomes.
+
+use super::{
+    DiskHints,
+    values::{
+        BadValue, EnvName, HttpUrl, KernelArgument, Line, RecordName, RelativePath, Sha256Hex, unicast,
+    },
+};
+use ipnet::Ipv4Net;
+use provisioner_wire::{Mac, MachineName, report::Firmware};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use uuid::Uuid;
+
+/// Template values: names to any JSON value.
+pub type Values = BTreeMap<String, serde_json::Value>;
+
+/// The declared record of one machine: what should be true. A file in `hardware/machines/`, or the body of the API.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hardware {
+    pub name: MachineName,
+    /// SMBIOS system UUID, as Linux prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
+    /// SMBIOS system serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Line>,
+    /// The firmware the machine must boot with; none: either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
+    #[serde(default)]
+    pub nics: Vec<Nic>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmc: Option<Bmc>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Name of the profile a provision workflow gives it where none is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<RecordName>,
+    /// Takes the place of the profile's disk hints as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskHints>,
+    /// Template values; each one here goes before the profile's of the same name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: Values,
+    /// Added to the profile's for the agent's kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_arguments: Vec<KernelArgument>,
+}
+
+impl Hardware {
+    /// The NIC that carries the node's address: the first with one, else the first.
+    pub fn primary_nic(&self) -> Option<&Nic> {
+        self.nics.iter().find(|nic| nic.address.is_some()).or_else(|| self.nics.first())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    #[serde(deserialize_with = "unicast")]
+    pub mac: Mac,
+    /// Reserved address with its prefix length, `10.88.0.11/24`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Net>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bmc {
+    /// Redfish URL: of the service (`https://bmc`) or of the one system there.
+    pub url: HttpUrl,
+    pub username: Line,
+    pub password: Password,
+    /// SHA-256 of the BMC's certificate; none: the first one seen is pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_sha256: Option<Sha256Hex>,
+    /// Rows of the quirk table, beside those found by vendor and model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<RecordName>,
+}
+
+/// Where a BMC password is. It never comes back out: [`Password::Value`] is written as `"stored"`.
+#[derive(Debug, Clone)]
+pub enum Password {
+    /// `{file: NAME}`: first line of a file below the hardware folder, or of an absolute path.
+    File(SecretPath),
+    /// `{env: NAME}`: an environment variable of the server.
+    Env(EnvName),
+    /// `{value: …}`: the password itself; by the API only, never in a file.
+    Value(SecretString),
+    /// `stored`: the one that was given before and is kept encrypted.
+    Stored,
+}
+
+impl Serialize for Password {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(path) => serializer.serialize_newtype_variant("Password", 0, "file", path),
+            Self::Env(name) => serializer.serialize_newtype_variant("Password", 1, "env", name),
+            Self::Value(_) | Self::Stored => serializer.serialize_unit_variant("Password", 3, "stored"),
+        }
+    }
+}
+
+// By hand: serde's own reader would quote a password, written where a reference belongs, in its error.
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            file: Option<SecretPath>,
+            env: Option<EnvName>,
+            value: Option<SecretString>,
+        }
+        struct Reader;
+        const FORMS: &str = "a password is one of {file: NAME}, {env: NAME}, {value: …} or stored";
+        impl<'de> de::Visitor<'de> for Reader {
+            type Value = Password;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(FORMS)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Password, E> {
+                if text == "stored" { Ok(Password::Stored) } else { Err(E::custom(FORMS)) }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Password, A::Error> {
+                let given = Given::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                match (given.file, given.env, given.value) {
+                    (Some(path), None, None) => Ok(Password::File(path)),
+                    (None, Some(name), None) => Ok(Password::Env(name)),
+                    (None, None, Some(value)) => Ok(Password::Value(value)),
+                    _ => Err(de::Error::custom(FORMS)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A relative path without `..`, or an absolute one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretPath(String);
+
+impl SecretPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SecretPath {
+    type Error = BadValue;
+    fn try_from(text: String) -> Result<Self, BadValue> {
+        if let Some(below) = text.strip_prefix('/') {
+            below.parse::<RelativePath>()?;
+        } else {
+            text.parse::<RelativePath>()?;
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<SecretPath> for String {
+    fn from(path: SecretPath) -> Self {
+        path.0
+    }
+}

@@ -1,0 +1,71 @@
+//! What an image's declaration says.
+
+use super::values::{BadValue, HttpUrl, RecordName, RelativePath, Sha256Hex, Size};
+use provisioner_wire::order::ImageFormat;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use std::fmt;
+
+/// A file in `hardware/images/`, or the body of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageDeclaration {
+    pub name: RecordName,
+    pub source: ImageSource,
+    /// Must be what the file's first bytes show.
+    pub format: ImageFormat,
+    /// SHA-256 of the file as it is (compressed, where it is).
+    pub sha256: DeclaredSha256,
+    /// Size of that file; must be given where the source is a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// SHA-256 of the raw disk bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_sha256: Option<Sha256Hex>,
+    /// Bytes of the raw disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_size: Option<Size>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// Below the server's images folder; served by the server.
+    File(RelativePath),
+    /// Fetched by the agent from there.
+    Url(HttpUrl),
+}
+
+/// A SHA-256 in the declaration, or the name of a file in the images folder that holds it (as `sha256sum` writes it):
+/// for images that are built on the spot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum DeclaredSha256 {
+    Known(Sha256Hex),
+    In { file: RelativePath },
+}
+
+// By hand, because serde's `untagged` would lose the reason and the place of a mistake.
+impl<'de> Deserialize<'de> for DeclaredSha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct In {
+            file: RelativePath,
+        }
+        struct Reader;
+        impl<'de> de::Visitor<'de> for Reader {
+            type Value = DeclaredSha256;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 hexadecimal digits or {file: NAME}")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DeclaredSha256, E> {
+                text.parse().map(DeclaredSha256::Known).map_err(|error: BadValue| E::custom(error))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<DeclaredSha256, A::Error> {
+                let In { file } = In::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(DeclaredSha256::In { file })
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}

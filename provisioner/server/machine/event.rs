@@ -1,0 +1,173 @@
+//! What happened to a machine. The edges append these; [`super::lifecycle::on`] says what each changes.
+
+use super::{
+    Time,
+    state::{Act, Target},
+};
+use provisioner_wire::{
+    Generation,
+    machine::Phase,
+    order::{LicenceId, Outcome, Step},
+    report::{DiskIdentity, HardwareReport},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    // An operator's intents.
+    Declared {
+        bmc: bool,
+    },
+    Provision {
+        workflow: Uuid,
+        profile: String,
+    },
+    Release {
+        workflow: Uuid,
+    },
+    Inspect {
+        workflow: Uuid,
+    },
+    Retry {
+        workflow: Uuid,
+    },
+    Cancel,
+    Approve,
+    Reject,
+
+    /// Something of the machine was heard or sent; changes nothing, stands in the timeline.
+    Heard {
+        what: String,
+    },
+    /// A boot script with this boot id was made for the machine.
+    ScriptServed {
+        boot_hash: String,
+        expires: Time,
+    },
+    Claimed {
+        boot_hash: String,
+        public_key: String,
+        report: Box<HardwareReport>,
+    },
+    /// The agent asks to spend its licence on these disks.
+    SpendLicence {
+        boot_hash: String,
+        generation: Generation,
+        licence: LicenceId,
+        disks: Vec<DiskIdentity>,
+    },
+    /// A config was rendered for the claim, with a token of this hash.
+    ConfigRendered {
+        boot_hash: String,
+        generation: Generation,
+        token_hash: String,
+        token_expires: Time,
+        /// SHA-256 of the rendered files.
+        config_hash: String,
+    },
+    /// The config could not be rendered, or its token not be minted.
+    ConfigRefused {
+        boot_hash: String,
+        generation: Generation,
+        reason: String,
+    },
+    StepEnded {
+        boot_hash: String,
+        generation: Generation,
+        step: Step,
+        outcome: Outcome,
+    },
+    /// The node's first boot presented a token of this hash.
+    PhonedHome {
+        token_hash: String,
+    },
+
+    // What the engine records of its own acts.
+    /// Recorded before the act.
+    Tried {
+        act: Act,
+        generation: Generation,
+    },
+    Acted {
+        act: Act,
+        generation: Generation,
+        result: ActResult,
+    },
+    /// The phase's deadline has passed.
+    DeadlinePassed {
+        phase: Phase,
+        since: Time,
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum ActResult {
+    /// The target is frozen.
+    Preflighted { target: Box<Target> },
+    /// The report fits the declaration, and these disks were chosen. `licence` is the id of the licence to write.
+    DisksChosen { licence: LicenceId, disks: Vec<DiskIdentity> },
+    /// The BMC has done it, and it was seen to be done.
+    Done,
+    /// May pass: tried again, paced and counted.
+    Failed { reason: String },
+    /// Will not pass by itself.
+    Refused { reason: String },
+}
+
+impl Event {
+    /// One word for the timeline, the API and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Declared { .. } => "declared",
+            Self::Provision { .. } => "provision",
+            Self::Release { .. } => "release",
+            Self::Inspect { .. } => "inspect",
+            Self::Retry { .. } => "retry",
+            Self::Cancel => "cancel",
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Heard { .. } => "heard",
+            Self::ScriptServed { .. } => "script-served",
+            Self::Claimed { .. } => "claimed",
+            Self::SpendLicence { .. } => "spend-licence",
+            Self::ConfigRendered { .. } => "config-rendered",
+            Self::ConfigRefused { .. } => "config-refused",
+            Self::StepEnded { .. } => "step-ended",
+            Self::PhonedHome { .. } => "phoned-home",
+            Self::Tried { .. } => "tried",
+            Self::Acted { .. } => "acted",
+            Self::DeadlinePassed { .. } => "deadline-passed",
+        }
+    }
+}
+
+/// What folding an event came to. Kept beside the event; the edges answer from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    Accepted,
+    Refused(Refusal),
+}
+
+/// Why an event changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// Said about an older generation or a dead boot id: late, harmless.
+    Stale,
+    /// Does not fit the phase the machine is in.
+    NotNow,
+    /// Contradicts what is known: somebody may be lying. Always an alarm in the trail.
+    Alarm,
+}

@@ -1,0 +1,267 @@
+//! What the server knows of one machine: the record that [`super::lifecycle`] changes and [`crate::store`] keeps.
+
+use super::Time;
+use provisioner_wire::{
+    Generation, MachineName,
+    machine::{Phase, WorkflowKind},
+    order::{Image, LicenceId, Place, Step, WipeMethod},
+    report::{DiskIdentity, HardwareReport},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MachineId(pub Uuid);
+
+impl std::fmt::Display for MachineId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One machine's state. Changed only by [`super::lifecycle::on`], written only by the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    pub id: MachineId,
+    pub name: MachineName,
+    /// Has a BMC that we may drive.
+    pub bmc: bool,
+    pub generation: Generation,
+    pub phase: Phase,
+    /// Why it is in this phase, for an operator.
+    pub reason: String,
+    /// When the phase was entered.
+    pub since: Time,
+    /// The running workflow, or the last one.
+    pub workflow: Option<Workflow>,
+    /// The live boot id; at most one (I5).
+    pub boot: Option<BootGrant>,
+    /// Who has claimed the live boot id.
+    pub claim: Option<Claim>,
+    pub licence: Option<Licence>,
+    pub token: Option<Token>,
+    /// What the agent saw last.
+    pub report: Option<HardwareReport>,
+    /// Compare-and-swap counter of the store.
+    pub version: u64,
+}
+
+/// One one-shot run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workflow {
+    pub id: Uuid,
+    pub kind: WorkflowKind,
+    /// Profile asked for; only a provision has one.
+    pub profile: Option<String>,
+    /// What the pre-flight froze: set before any power change.
+    pub target: Option<Target>,
+    pub tried: BTreeMap<Act, Tried>,
+    /// How often the agent was booted in this generation.
+    pub boots: u32,
+    /// Steps of this boot that are done.
+    pub done: Vec<Step>,
+}
+
+/// What a workflow makes of the machine, as it was declared when the workflow began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The image to write; only a provision has one.
+    pub image: Option<Image>,
+    pub place: Option<Place>,
+    pub wipe: WipeMethod,
+    pub token_ttl_ms: i64,
+    /// From the reboot to Ready.
+    pub ready_deadline_ms: i64,
+    /// Added to the agent's kernel command line.
+    pub kernel_arguments: Vec<String>,
+    /// The profile's declaration, for rendering.
+    pub profile: serde_json::Value,
+}
+
+/// What must be done next, by the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Render and validate everything, freeze the target. No effect on the machine.
+    Preflight,
+    /// Network boot once, then power on or cycle. Not idempotent: paced and counted.
+    NetworkBoot,
+    /// Check the report against the declaration and choose the disks. No effect on the machine.
+    ChooseDisks,
+    /// Power off through the BMC. Reads the power state first.
+    PowerOff,
+}
+
+impl std::fmt::Display for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Preflight => "preflight",
+            Self::NetworkBoot => "network-boot",
+            Self::ChooseDisks => "choose-disks",
+            Self::PowerOff => "power-off",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    pub times: u32,
+    pub last: Time,
+    pub state: TriedState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TriedState {
+    InFlight,
+    Done,
+    /// Failed in a way that may pass.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootGrant {
+    /// [`provisioner_wire::BootId::hash`].
+    pub hash: String,
+    pub expires: Time,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub boot_hash: String,
+    /// The agent's X25519 public key.
+    pub public_key: String,
+    pub at: Time,
+}
+
+/// Allows one write or wipe of the named disks in one generation, used once (I1, I3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Licence {
+    pub id: LicenceId,
+    pub generation: Generation,
+    pub purpose: WorkflowKind,
+    pub disks: Vec<DiskIdentity>,
+    pub issued: Time,
+    pub spent: Option<Spent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    pub at: Time,
+    /// How often the agent asked; more than once means that the write resumes.
+    pub times: u32,
+}
+
+/// What is kept of a bootstrap token: never its text (I4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// SHA-256 of the token, hexadecimal.
+    pub hash: String,
+    /// The claim it was minted for.
+    pub boot_hash: String,
+    pub expires: Time,
+}
+
+impl Machine {
+    /// A machine that an operator has declared.
+    pub fn declared(id: MachineId, name: MachineName, bmc: bool, now: Time) -> Self {
+        Self::new(id, name, bmc, Phase::Available, "declared", now)
+    }
+
+    /// A machine that was heard on the network and that nobody has declared.
+    pub fn discovered(id: MachineId, name: MachineName, now: Time) -> Self {
+        Self::new(id, name, false, Phase::Discovered, "heard on the network; waits for approval", now)
+    }
+
+    fn new(id: MachineId, name: MachineName, bmc: bool, phase: Phase, reason: &str, now: Time) -> Self {
+        Self {
+            id,
+            name,
+            bmc,
+            generation: Generation(0),
+            phase,
+            reason: reason.to_owned(),
+            since: now,
+            workflow: None,
+            boot: None,
+            claim: None,
+            licence: None,
+            token: None,
+            report: None,
+            version: 0,
+        }
+    }
+
+    /// True while a workflow has the machine.
+    pub fn is_busy(&self) -> bool {
+        !matches!(
+            self.phase,
+            Phase::Discovered | Phase::Rejected | Phase::Available | Phase::Ready | Phase::Failed
+        )
+    }
+
+    pub fn kind(&self) -> Option<WorkflowKind> {
+        self.workflow.as_ref().filter(|_| self.is_busy()).map(|w| w.kind)
+    }
+
+    pub fn target(&self) -> Option<&Target> {
+        self.workflow.as_ref()?.target.as_ref()
+    }
+
+    pub fn has_done(&self, step: Step) -> bool {
+        self.workflow.as_ref().is_some_and(|w| w.done.contains(&step))
+    }
+
+    pub fn tried(&self, act: Act) -> Option<Tried> {
+        self.workflow.as_ref()?.tried.get(&act).copied()
+    }
+
+    /// A disk step may be touching a disk right now (I10).
+    pub fn disk_step_is_live(&self) -> bool {
+        let spent = self.licence.as_ref().is_some_and(|l| l.spent.is_some());
+        let step = match self.phase {
+            Phase::Installing => Step::WriteImage,
+            Phase::Wiping => Step::Wipe,
+            _ => return false,
+        };
+        spent && !self.has_done(step)
+    }
+
+    /// The invariants that one record can show. Asserted in release builds before each save; a breach stops the
+    /// process rather than the truth.
+    pub fn breach(&self) -> Option<&'static str> {
+        let licence_allowed = matches!(
+            self.phase,
+            Phase::Booting
+                | Phase::Inspected
+                | Phase::Installing
+                | Phase::Wiping
+                | Phase::Powering
+                | Phase::Placed
+        );
+        if self.licence.is_some() && !licence_allowed {
+            return Some("I1: a licence outside a running workflow");
+        }
+        if self.licence.as_ref().is_some_and(|l| l.generation != self.generation) {
+            return Some("I1: a licence of another generation");
+        }
+        let token_allowed = matches!(self.phase, Phase::Installing | Phase::Placed | Phase::Rebooting);
+        if self.token.is_some() && !token_allowed {
+            return Some("I4: a live token outside its workflow");
+        }
+        if let Some(claim) = &self.claim
+            && self.boot.as_ref().is_none_or(|b| b.hash != claim.boot_hash)
+        {
+            return Some("I5: a claim without its live boot id");
+        }
+        if self.phase == Phase::Ready && (self.boot.is_some() || self.claim.is_some()) {
+            return Some("I2: a Ready machine with a live boot id");
+        }
+        if self.is_busy() && self.workflow.is_none() {
+            return Some("I12: busy without a workflow");
+        }
+        None
+    }
+}

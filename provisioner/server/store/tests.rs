@@ -1,0 +1,97 @@
+//! The store on a real SQLite file.
+
+use super::*;
+use crate::machine::{Event, Machine, MachineId, Time, Verdict};
+use provisioner_wire::Mac;
+use uuid::Uuid;
+
+async fn fresh() -> (tempfile::TempDir, Db) {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::sqlite(&folder.path().join("db")).await.unwrap();
+    (folder, db)
+}
+
+fn machine(n: u128) -> Machine {
+    Machine::declared(MachineId(Uuid::from_u128(n)), format!("m{n}").parse().unwrap(), true, Time(1))
+}
+
+#[tokio::test]
+async fn every_statement_prepares() {
+    let (_folder, db) = fresh().await;
+    let Db::Sqlite { writer, .. } = &db else { unreachable!() };
+    let all = statements();
+    assert!(all.len() > 30);
+    for statement in all {
+        use sqlx::{Executor, SqlSafeStr};
+        (&mut *writer.acquire().await.unwrap())
+            .prepare(sqlx::SqlStr::from_static(statement).into_sql_str())
+            .await
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+}
+
+#[tokio::test]
+async fn a_save_over_another_version_is_refused() {
+    let (_folder, db) = fresh().await;
+    let mut tx = db.write().await.unwrap();
+    machines::insert(&mut tx, &machine(1), Time(1)).await.unwrap();
+    assert!(matches!(machines::insert(&mut tx, &machine(1), Time(1)).await, Err(StoreError::Exists(_))));
+    let mut mine = machines::find(&mut tx, machine(1).id).await.unwrap().unwrap();
+    let mut theirs = mine.clone();
+    machines::save(&mut tx, &mut mine, Time(2)).await.unwrap();
+    assert!(matches!(machines::save(&mut tx, &mut theirs, Time(3)).await, Err(StoreError::Raced(_))));
+}
+
+#[tokio::test]
+async fn a_mac_has_one_machine() {
+    let (_folder, db) = fresh().await;
+    let mut tx = db.write().await.unwrap();
+    let mac: Mac = "52:54:00:00:00:01".parse().unwrap();
+    for n in [1, 2] {
+        machines::insert(&mut tx, &machine(n), Time(1)).await.unwrap();
+    }
+    machines::set_macs(&mut tx, machine(1).id, &[mac]).await.unwrap();
+    let error = machines::set_macs(&mut tx, machine(2).id, &[mac]).await.unwrap_err();
+    assert!(error.to_string().contains("52:54:00:00:00:01"), "{error}");
+    assert_eq!(machines::by_mac(&mut tx, mac).await.unwrap().unwrap().name, machine(1).name);
+}
+
+#[tokio::test]
+async fn an_event_is_unfolded_until_it_is_settled_once() {
+    let (_folder, db) = fresh().await;
+    let mut tx = db.write().await.unwrap();
+    let id = machine(1).id;
+    let seq = events::append(&mut tx, id, &Event::Cancel, Time(5)).await.unwrap();
+    assert_eq!(events::waiting(&mut tx).await.unwrap(), [id]);
+    events::settle(&mut tx, seq, &Verdict::Accepted).await.unwrap();
+    assert_eq!(events::waiting(&mut tx).await.unwrap(), []);
+    assert_eq!(events::verdict(&mut tx, seq).await.unwrap(), Some(Verdict::Accepted));
+    assert_eq!(events::since(&mut tx, id, 0, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_trail_shows() {
+    let (_folder, db) = fresh().await;
+    let mut tx = db.write().await.unwrap();
+    for n in 0..3 {
+        let entry = audit::Entry {
+            at: Time(n),
+            machine: machine(1).id,
+            generation: 1,
+            kind: audit::Kind::Transition,
+            before: "available".into(),
+            after: "assigned".into(),
+            cause: "provision".into(),
+            reason: "asked".into(),
+        };
+        audit::append(&mut tx, &entry).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(audit::verify(&mut db.read().await.unwrap()).await.unwrap(), Ok(3));
+    let Db::Sqlite { writer, .. } = &db else { unreachable!() };
+    let update = "UPDATE audit SET reason = 'nobody asked' WHERE seq = 2";
+    assert!(sqlx::query(update).execute(writer).await.is_err(), "the trail is append-only");
+    sqlx::query("DROP TRIGGER audit_is_append_only_update").execute(writer).await.unwrap();
+    sqlx::query(update).execute(writer).await.unwrap();
+    assert_eq!(audit::verify(&mut db.read().await.unwrap()).await.unwrap(), Err(2));
+}

@@ -1,0 +1,697 @@
+//! The world's clock and its story: a queue of things that happen, each a function of the seed.
+
+use super::{
+    journal::{Died, SimJournal, Tables},
+    machines::{Agent, Content, Doing, Rack, Running, Then},
+    server::{Server, Started},
+};
+use fastrand::Rng;
+use provisioner::machine::{
+    Act, ActResult, Event, Machine, MachineId, Time, Verdict,
+    boot::{Boot, orders},
+    event::RefusalKind,
+    state::Target,
+};
+use provisioner_wire::{
+    BootId, MachineName,
+    machine::{Phase, WorkflowKind},
+    order::{Image, ImageFormat, LicenceId, Order, Outcome, PartitionSelector, Place, Step, WipeMethod},
+};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+use uuid::Uuid;
+
+/// Faults and operators for so long; then the world is left in peace, and must come to rest.
+const TROUBLE_MS: i64 = 3 * 3600 * 1000;
+const REST_MS: i64 = 40 * 3600 * 1000;
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Totals {
+    pub steps: u64,
+    pub ready: u64,
+    pub failed: u64,
+    pub writes: u64,
+    pub crashes: u64,
+    pub power_cuts: u64,
+    pub alarms: u64,
+    pub losses: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: &Totals) {
+        self.steps += other.steps;
+        self.ready += other.ready;
+        self.failed += other.failed;
+        self.writes += other.writes;
+        self.crashes += other.crashes;
+        self.power_cuts += other.power_cuts;
+        self.alarms += other.alarms;
+        self.losses += other.losses;
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    /// The server's timer.
+    Timer,
+    ServerUp,
+    /// A machine's program does its next thing; void where the machine was power-cycled meanwhile.
+    Machine(usize, u64),
+    /// A request arrives at the server (late, or for the second time).
+    Late(usize, Box<Event>),
+    /// The BMC does what process `epoch` told it to, and answers.
+    Bmc {
+        rack: usize,
+        act: Act,
+        epoch: u64,
+        started: Box<Machine>,
+    },
+    Acted {
+        rack: usize,
+        epoch: u64,
+        event: Box<Event>,
+    },
+    Operator(usize),
+    PowerCut(usize),
+    /// Somebody who saw the boot id on the wire claims it, too.
+    Thief(usize),
+    LoseDatabase,
+}
+
+pub struct World {
+    rng: Rng,
+    now: Time,
+    queue: BinaryHeap<Reverse<(i64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    serial: u64,
+    server: Server,
+    racks: Vec<Rack>,
+    /// Boot ids and who claimed them with success (I5).
+    claims: BTreeMap<String, String>,
+    totals: Totals,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let server = Server { journal: SimJournal::default(), up: true, epoch: 0 };
+        let racks = (0..rng.usize(1..=2))
+            .map(|_| Rack {
+                id: MachineId(Uuid::from_u128(rng.u128(..))),
+                running: Running::Off,
+                boot: 0,
+                disk: Content::default(),
+                ready_netboots: 0,
+            })
+            .collect();
+        let mut world = Self {
+            rng,
+            now: Time(1_700_000_000_000),
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            serial: 0,
+            server,
+            racks,
+            claims: BTreeMap::new(),
+            totals: Totals::default(),
+        };
+        world.declare();
+        world.script_trouble();
+        world
+    }
+
+    fn declare(&mut self) {
+        let mut tables = self.server.journal.tables.lock().unwrap();
+        for (n, rack) in self.racks.iter().enumerate() {
+            let name: MachineName = format!("m{n}").parse().unwrap();
+            // One in eight has no BMC: somebody presses its button (see the power cuts).
+            let bmc = rack.id.0.as_u128() % 8 != 0;
+            tables.machines.insert(rack.id, Machine::declared(rack.id, name, bmc, self.now));
+        }
+    }
+
+    fn script_trouble(&mut self) {
+        self.after(0, Happening::Timer);
+        for rack in 0..self.racks.len() {
+            self.after(1, Happening::Operator(rack));
+            for _ in 0..self.rng.usize(0..4) {
+                let at = self.rng.i64(0..TROUBLE_MS);
+                self.after(at, Happening::Operator(rack));
+            }
+            for _ in 0..self.rng.usize(0..5) {
+                // Most of what matters happens in the first minutes.
+                let at = if self.rng.bool() { self.rng.i64(0..600_000) } else { self.rng.i64(0..TROUBLE_MS) };
+                self.after(at, Happening::PowerCut(rack));
+            }
+        }
+        if self.rng.u8(..) < 12 {
+            let at = self.rng.i64(0..TROUBLE_MS / 2);
+            self.after(at, Happening::LoseDatabase);
+        }
+        self.arm_fuse();
+    }
+
+    /// The server's next death, in statements; in peace there is none.
+    fn arm_fuse(&mut self) {
+        let peace = self.in_peace();
+        let statements = self.rng.u32(5..400);
+        *self.server.journal.fuse.lock().unwrap() = (!peace).then_some(statements);
+    }
+
+    fn in_peace(&self) -> bool {
+        self.now.0 - 1_700_000_000_000 >= TROUBLE_MS
+    }
+
+    fn after(&mut self, ms: i64, happening: Happening) {
+        self.serial += 1;
+        self.happenings.insert(self.serial, happening);
+        self.queue.push(Reverse((self.now.0 + ms, self.serial)));
+    }
+
+    pub fn run(mut self) -> Totals {
+        let end = self.now.0 + TROUBLE_MS + REST_MS;
+        while let Some(Reverse((at, serial))) = self.queue.pop() {
+            if at > end {
+                break;
+            }
+            self.now = Time(at);
+            let happening = self.happenings.remove(&serial).unwrap();
+            self.totals.steps += 1;
+            assert!(self.totals.steps < 400_000, "the world does not come to rest");
+            self.happen(happening);
+        }
+        self.at_rest();
+        self.totals
+    }
+
+    /// I12: with the trouble over, no machine is left in the middle of anything.
+    fn at_rest(&mut self) {
+        let tables = self.server.journal.tables.lock().unwrap();
+        for machine in tables.machines.values() {
+            assert!(
+                !machine.is_busy(),
+                "I12: {} is still {} ({})",
+                machine.name,
+                machine.phase,
+                machine.reason
+            );
+            match machine.phase {
+                Phase::Ready => self.totals.ready += 1,
+                Phase::Failed => self.totals.failed += 1,
+                _ => {}
+            }
+            assert!(machine.licence.is_none() && machine.token.is_none() && machine.boot.is_none());
+        }
+        self.totals.alarms = tables.alarms;
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Timer => self.timer(),
+            Happening::ServerUp => self.server_up(),
+            Happening::Machine(rack, boot) if self.racks[rack].boot == boot => self.machine(rack),
+            Happening::Machine(..) => {}
+            Happening::Late(rack, event) => drop(self.tell(rack, &event)),
+            Happening::Bmc { rack, act, epoch, started } => self.bmc(rack, act, epoch, &started),
+            Happening::Acted { rack, epoch, event } if epoch == self.server.epoch => {
+                drop(self.tell(rack, &event))
+            }
+            Happening::Acted { .. } => {}
+            Happening::Operator(rack) => self.operator(rack),
+            Happening::PowerCut(rack) => {
+                self.totals.power_cuts += 1;
+                self.power_on(rack);
+            }
+            Happening::Thief(rack) => self.thief(rack),
+            Happening::LoseDatabase => self.lose_database(),
+        }
+    }
+
+    // --- the server
+
+    fn timer(&mut self) {
+        // The engine's own timer is faster; what matters is that nothing but it looks at passed deadlines.
+        self.after(if self.in_peace() { 300_000 } else { 15_000 }, Happening::Timer);
+        for rack in 0..self.racks.len() {
+            if self.server.up && self.server.is_due(self.racks[rack].id) {
+                let turned = self.server.turn(self.racks[rack].id, self.now);
+                self.started(turned.map(|s| s.into_iter().collect()));
+            }
+        }
+    }
+
+    fn server_up(&mut self) {
+        self.server.up = true;
+        self.arm_fuse();
+        let recovered = self.server.recover(self.now);
+        self.started(recovered);
+    }
+
+    /// Acts that begin; or the end of this process.
+    fn started(&mut self, turned: Result<Vec<Started>, Died>) {
+        match turned {
+            Ok(started) => {
+                for (id, act, machine) in started {
+                    let rack = self.racks.iter().position(|r| r.id == id).unwrap();
+                    let ms =
+                        if self.rng.u8(..) < 20 { self.rng.i64(0..170_000) } else { self.rng.i64(1..3_000) };
+                    let epoch = self.server.epoch;
+                    self.after(ms, Happening::Bmc { rack, act, epoch, started: Box::new(machine) });
+                }
+            }
+            Err(Died) => {
+                self.totals.crashes += 1;
+                self.server.up = false;
+                self.server.epoch += 1;
+                *self.server.journal.fuse.lock().unwrap() = None;
+                let ms = self.rng.i64(10..60_000);
+                self.after(ms, Happening::ServerUp);
+            }
+        }
+    }
+
+    /// Submits an event of a machine. `None`: no answer (the server is down, died, or a message was lost).
+    fn tell(&mut self, rack: usize, event: &Event) -> Option<Verdict> {
+        let trouble = !self.in_peace();
+        if trouble && self.rng.u8(..) < 20 {
+            // Late: it arrives when nobody waits for it any more.
+            let ms = self.rng.i64(1..900_000);
+            self.after(ms, Happening::Late(rack, Box::new(event.clone())));
+            return None;
+        }
+        if trouble && self.rng.u8(..) < 10 {
+            let ms = self.rng.i64(1..5_000);
+            self.after(ms, Happening::Late(rack, Box::new(event.clone())));
+        }
+        if !self.server.up {
+            return None;
+        }
+        let id = self.racks[rack].id;
+        let before = self.server.journal.machine(id);
+        match self.server.submit(id, event, self.now) {
+            Ok((verdict, started)) => {
+                self.check_fold(before.as_ref(), event, &verdict, rack);
+                self.started(Ok(started.into_iter().collect()));
+                (!trouble || self.rng.u8(..) >= 10).then_some(verdict)
+            }
+            Err(died) => {
+                self.started(Err(died));
+                None
+            }
+        }
+    }
+
+    fn check_fold(&mut self, before: Option<&Machine>, event: &Event, verdict: &Verdict, rack: usize) {
+        let after = self.server.journal.machine(self.racks[rack].id);
+        if let (Some(before), Event::ScriptServed { .. }) = (before, event)
+            && before.phase == Phase::Ready
+        {
+            assert!(matches!(verdict, Verdict::Refused(_)), "I2: a Ready machine was given a boot id");
+            assert_eq!(after.as_ref(), Some(before), "I2: a network boot changed a Ready machine");
+        }
+        if let Event::Claimed { boot_hash, public_key, .. } = event {
+            let winner = self.claims.get(boot_hash);
+            if *verdict == Verdict::Accepted {
+                assert!(winner.is_none_or(|w| w == public_key), "I5: two keys won one boot id");
+                self.claims.insert(boot_hash.clone(), public_key.clone());
+            }
+        }
+        // I7: delivered again at once, nothing changes (the licence counts its asking, that is all).
+        if let Some(after) = &after
+            && !matches!(event, Event::SpendLicence { .. } | Event::Acted { .. } | Event::Tried { .. })
+            && *verdict == Verdict::Accepted
+            && let Ok(again) = provisioner::machine::on(after, event, self.now)
+        {
+            assert_eq!(&again, after, "I7: {} delivered twice", event.kind());
+        }
+    }
+
+    fn lose_database(&mut self) {
+        if !self.server.up {
+            return;
+        }
+        self.totals.losses += 1;
+        self.server.epoch += 1;
+        *self.server.journal.tables.lock().unwrap() = Tables::default();
+        self.declare();
+        // I14: nobody asks for anything from here on; so nothing may be written that was not begun.
+        self.happenings.retain(|_, h| match h {
+            Happening::Operator(_) => false,
+            Happening::Late(_, event) => !is_intent(event),
+            _ => true,
+        });
+        self.queue.retain(|Reverse((_, serial))| self.happenings.contains_key(serial));
+        for rack in &mut self.racks {
+            if let Running::Agent(agent) = &mut rack.running {
+                agent.doing = Doing::Idle;
+            }
+        }
+        self.writes_end_here();
+    }
+
+    fn writes_end_here(&mut self) {
+        for rack in &mut self.racks {
+            rack.disk.writes = u64::MAX;
+        }
+    }
+
+    // --- the BMC
+
+    fn bmc(&mut self, rack: usize, act: Act, epoch: u64, started: &Machine) {
+        let result = match act {
+            Act::Preflight => self.preflight(started),
+            Act::ChooseDisks => ActResult::DisksChosen {
+                licence: LicenceId(Uuid::from_u128(self.rng.u128(..))),
+                disks: vec![self.racks[rack].disk_identity()],
+            },
+            Act::NetworkBoot | Act::PowerOff => self.power_act(rack, act, epoch),
+        };
+        let event = Event::Acted { act, generation: started.generation, result };
+        let ms = self.rng.i64(1..2_000);
+        self.after(ms, Happening::Acted { rack, epoch, event: Box::new(event) });
+    }
+
+    fn preflight(&mut self, started: &Machine) -> ActResult {
+        if self.rng.u8(..) < 4 {
+            return ActResult::Refused { reason: "template".into() };
+        }
+        let provision = started.kind() == Some(WorkflowKind::Provision);
+        ActResult::Preflighted {
+            target: Box::new(Target {
+                image: provision.then(|| Image {
+                    name: "i".into(),
+                    url: "/i".into(),
+                    format: ImageFormat::Raw,
+                    sha256: String::new(),
+                    size_bytes: 1,
+                    raw_sha256: None,
+                    raw_size_bytes: None,
+                }),
+                place: provision
+                    .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
+                wipe: WipeMethod::Metadata,
+                token_ttl_ms: 3_600_000,
+                ready_deadline_ms: 1_800_000,
+                kernel_arguments: Vec::new(),
+                profile: serde_json::Value::Null,
+            }),
+        }
+    }
+
+    fn power_act(&mut self, rack: usize, act: Act, epoch: u64) -> ActResult {
+        if !self.in_peace() && self.rng.u8(..) < 30 {
+            return ActResult::Failed { reason: "the BMC did not answer".into() };
+        }
+        // As `perform` does: the state is read again right before the machine is touched; a dead process does nothing.
+        let state = self.server.journal.machine(self.racks[rack].id);
+        let expected = if act == Act::NetworkBoot { Phase::Powering } else { Phase::PoweringOff };
+        if epoch != self.server.epoch || state.is_none_or(|m| m.phase != expected) {
+            return ActResult::Failed { reason: "the machine has moved on".into() };
+        }
+        let writing = matches!(&self.racks[rack].running, Running::Agent(a) if a.claimed.is_some()
+            && matches!(a.doing, Doing::Writing { .. }) && self.holds_claim(a));
+        assert!(!writing, "I10: {act} while a disk step is live");
+        if act == Act::NetworkBoot {
+            self.power_on(rack);
+        } else {
+            self.racks[rack].boot += 1;
+            self.racks[rack].running = Running::Off;
+        }
+        ActResult::Done
+    }
+
+    fn holds_claim(&self, agent: &Agent) -> bool {
+        self.server
+            .journal
+            .by_boot(&agent.boot_id.hash())
+            .and_then(|m| m.claim)
+            .is_some_and(|c| c.public_key == agent.key)
+    }
+
+    fn power_on(&mut self, rack: usize) {
+        let it = &mut self.racks[rack];
+        it.boot += 1;
+        it.running = Running::Firmware { asked: 0 };
+        let boot = it.boot;
+        let ms = self.rng.i64(2_000..12_000);
+        self.after(ms, Happening::Machine(rack, boot));
+    }
+
+    fn later(&mut self, rack: usize, ms: std::ops::Range<i64>) {
+        let boot = self.racks[rack].boot;
+        let ms = self.rng.i64(ms);
+        self.after(ms, Happening::Machine(rack, boot));
+    }
+
+    // --- what runs on a machine
+
+    fn machine(&mut self, rack: usize) {
+        match self.racks[rack].running.clone() {
+            Running::Off | Running::Stuck => {}
+            Running::Firmware { asked } => self.firmware(rack, asked),
+            Running::Agent(agent) => self.agent(rack, agent),
+            Running::Node { generation, token } => {
+                let Some(token) = token else { return };
+                if self.tell(rack, &Event::PhonedHome { token_hash: token.clone() })
+                    == Some(Verdict::Accepted)
+                {
+                    self.racks[rack].running = Running::Node { generation, token: None };
+                } else if self.rng.u8(..) < 250 {
+                    self.later(rack, 5_000..60_000);
+                }
+            }
+        }
+    }
+
+    fn firmware(&mut self, rack: usize, asked: u32) {
+        let id = self.racks[rack].id;
+        let answer = self.server.up.then(|| self.server.boots(id)).flatten();
+        if answer == Some(Boot::Agent) {
+            let boot_id = BootId::from_bytes(self.rng.u128(..).to_be_bytes());
+            let expires = Time(self.now.0 + 900_000);
+            let event = Event::ScriptServed { boot_hash: boot_id.hash(), expires };
+            if self.tell(rack, &event) == Some(Verdict::Accepted) {
+                let key = format!("key-{}", self.rng.u64(..));
+                let agent = Agent { boot_id, key, claimed: None, doing: Doing::Idle, unheard: 0 };
+                self.racks[rack].running = Running::Agent(agent);
+                if self.rng.u8(..) < 30 {
+                    let ms = self.rng.i64(1_000..60_000);
+                    self.after(ms, Happening::Thief(rack));
+                }
+                return self.later(rack, 2_000..20_000);
+            }
+        } else if answer == Some(Boot::Disk) {
+            if self.server.journal.machine(id).is_some_and(|m| m.phase == Phase::Ready) {
+                self.racks[rack].ready_netboots += 1;
+            }
+            return self.boot_disk(rack);
+        }
+        if asked >= 3 {
+            return self.boot_disk(rack);
+        }
+        self.racks[rack].running = Running::Firmware { asked: asked + 1 };
+        self.later(rack, 4_000..30_000);
+    }
+
+    fn boot_disk(&mut self, rack: usize) {
+        let it = &mut self.racks[rack];
+        it.running = match it.disk.bootable {
+            Some(generation) => Running::Node { generation, token: it.disk.token.clone() },
+            None => Running::Stuck,
+        };
+        self.later(rack, 5_000..40_000);
+    }
+
+    fn thief(&mut self, rack: usize) {
+        if let Running::Agent(agent) = &self.racks[rack].running {
+            let event = Event::Claimed {
+                boot_hash: agent.boot_id.hash(),
+                public_key: "thief".into(),
+                report: Box::new(self.racks[rack].report()),
+            };
+            self.tell(rack, &event);
+        }
+    }
+
+    fn agent(&mut self, rack: usize, mut agent: Agent) {
+        let heard = self.agent_step(rack, &mut agent);
+        let Running::Agent(_) = self.racks[rack].running else { return };
+        agent.unheard = if heard { 0 } else { agent.unheard + 1 };
+        self.racks[rack].running = Running::Agent(agent);
+        self.later(rack, 500..5_000);
+    }
+
+    /// One thing the agent does. False where no answer came.
+    fn agent_step(&mut self, rack: usize, agent: &mut Agent) -> bool {
+        let Some(generation) = agent.claimed else { return self.claim(rack, agent) };
+        match agent.doing.clone() {
+            Doing::Idle => self.ask(rack, agent),
+            Doing::Writing { left: 0, wipe, .. } => {
+                let it = &mut self.racks[rack];
+                it.disk.bootable = (!wipe).then_some(generation);
+                let step = if wipe { Step::Wipe } else { Step::WriteImage };
+                agent.doing = Doing::Telling { step, then: Then::Ask };
+                true
+            }
+            Doing::Writing { left, licence, wipe } => {
+                self.write(rack, licence);
+                agent.doing = Doing::Writing { left: left - 1, licence, wipe };
+                true
+            }
+            Doing::Placing { token } => {
+                self.racks[rack].disk.token = Some(token);
+                agent.doing = Doing::Telling { step: Step::PlaceConfig, then: Then::Ask };
+                true
+            }
+            Doing::Telling { step, then } => {
+                let outcome = Outcome::Done { read_back_sha256: None };
+                let boot_hash = agent.boot_id.hash();
+                let verdict = self.tell(rack, &Event::StepEnded { boot_hash, generation, step, outcome });
+                self.told(rack, agent, then, verdict)
+            }
+        }
+    }
+
+    fn told(&mut self, rack: usize, agent: &mut Agent, then: Then, verdict: Option<Verdict>) -> bool {
+        // Before it reboots or powers off, an agent does not insist for ever.
+        if verdict.is_none() && (then == Then::Ask || agent.unheard < 5) {
+            return false;
+        }
+        agent.doing = Doing::Idle;
+        match then {
+            Then::Ask if matches!(verdict, Some(Verdict::Refused(_))) => self.power_on(rack),
+            Then::Ask => {}
+            Then::Reboot => self.power_on(rack),
+            Then::PowerOff => self.racks[rack].running = Running::Off,
+        }
+        true
+    }
+
+    /// I1, I3: whatever is written is licensed for this disk, and the licence is spent.
+    fn write(&mut self, rack: usize, licence: LicenceId) {
+        let it = &mut self.racks[rack];
+        assert_ne!(it.disk.writes, u64::MAX, "I14: a write after the database was lost");
+        it.disk.bootable = None;
+        it.disk.token = None;
+        it.disk.writes += 1;
+        self.totals.writes += 1;
+        let tables = self.server.journal.tables.lock().unwrap();
+        let found = tables.licences.iter().find(|(id, l)| *id == it.id && l.id == licence);
+        let (_, licence) = found.expect("I1: a write without a licence");
+        assert_eq!(licence.disks, [it.disk_identity()], "I1: another disk");
+        assert!(licence.spent.is_some(), "I3: a write before the licence was spent");
+    }
+
+    fn claim(&mut self, rack: usize, agent: &mut Agent) -> bool {
+        let event = Event::Claimed {
+            boot_hash: agent.boot_id.hash(),
+            public_key: agent.key.clone(),
+            report: Box::new(self.racks[rack].report()),
+        };
+        match self.tell(rack, &event) {
+            Some(Verdict::Accepted) => {
+                let machine = self.server.journal.by_boot(&agent.boot_id.hash());
+                agent.claimed = machine.map(|m| m.generation);
+                true
+            }
+            Some(Verdict::Refused(refusal)) => {
+                if refusal.kind == RefusalKind::Alarm {
+                    self.racks[rack].running = Running::Stuck;
+                } else {
+                    self.power_on(rack);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn ask(&mut self, rack: usize, agent: &mut Agent) -> bool {
+        if !self.server.up {
+            return false;
+        }
+        let state = self.server.journal.by_boot(&agent.boot_id.hash());
+        let Some(machine) = state.filter(|m| m.claim.as_ref().is_some_and(|c| c.public_key == agent.key))
+        else {
+            self.power_on(rack);
+            return true;
+        };
+        let tell = |step, then| Doing::Telling { step, then };
+        match orders(&machine) {
+            Order::Wait { .. } => true,
+            Order::WriteImage(w) => self.spend(rack, agent, w.licence, false),
+            Order::Wipe(w) => self.spend(rack, agent, w.licence, true),
+            Order::PlaceConfig(_) => self.config(rack, agent),
+            Order::Reboot { .. } => {
+                agent.doing = tell(Step::Reboot, Then::Reboot);
+                true
+            }
+            Order::PowerOff { .. } => {
+                agent.doing = tell(Step::PowerOff, Then::PowerOff);
+                true
+            }
+        }
+    }
+
+    fn spend(&mut self, rack: usize, agent: &mut Agent, licence: LicenceId, wipe: bool) -> bool {
+        let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
+        let disks = vec![self.racks[rack].disk_identity()];
+        match self.tell(rack, &Event::SpendLicence { boot_hash, generation, licence, disks }) {
+            Some(Verdict::Accepted) => {
+                let left = self.rng.u32(1..30);
+                agent.doing = Doing::Writing { left, licence, wipe };
+                true
+            }
+            Some(Verdict::Refused(_)) => true,
+            None => false,
+        }
+    }
+
+    fn config(&mut self, rack: usize, agent: &mut Agent) -> bool {
+        let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
+        let token_hash = format!("token of {boot_hash}");
+        let event = Event::ConfigRendered {
+            boot_hash,
+            generation,
+            token_hash: token_hash.clone(),
+            token_expires: Time(self.now.0 + 3_600_000),
+            config_hash: String::new(),
+        };
+        match self.tell(rack, &event) {
+            Some(Verdict::Accepted) => {
+                agent.doing = Doing::Placing { token: token_hash };
+                true
+            }
+            Some(Verdict::Refused(_)) => true,
+            None => false,
+        }
+    }
+
+    // --- operators
+
+    fn operator(&mut self, rack: usize) {
+        let workflow = Uuid::from_u128(self.rng.u128(..));
+        let event = match self.rng.u8(0..10) {
+            0..=4 => Event::Provision { workflow, profile: "p".into() },
+            5 => Event::Release { workflow },
+            6 => Event::Inspect { workflow },
+            7 => Event::Cancel,
+            8 => Event::Retry { workflow },
+            _ => Event::Provision { workflow, profile: "q".into() },
+        };
+        self.tell(rack, &event);
+        if self.racks[rack].id.0.as_u128() % 8 == 0 {
+            let ms = self.rng.i64(1_000..600_000);
+            self.after(ms, Happening::PowerCut(rack));
+        }
+    }
+}
+
+fn is_intent(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Provision { .. } | Event::Release { .. } | Event::Inspect { .. } | Event::Retry { .. }
+    )
+}
