@@ -194,7 +194,7 @@ fn cloud_inits_own_examples_are_taken() {
     refused.sort_by(|a, b| a.0.cmp(&b.0));
     let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
     let known = ["cloud-config-add-apt-repos.txt", "cloud-config-ansible-controller.txt"];
-    assert!(names == known && taken > 10, "{taken} {refused:#?}");
+    assert!(names == known && taken >= 10, "{taken} {refused:#?}");
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
