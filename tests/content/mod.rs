@@ -1,5 +1,6 @@
 //! What operators write: the inventory and the templates, as files and as values.
 
+mod images;
 mod inventory;
 mod templates;
 
