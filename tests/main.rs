@@ -3,6 +3,7 @@
 
 mod api;
 mod bmc;
+mod content;
 mod install;
 mod tftp;
 mod tidy;

@@ -1,10 +1,11 @@
 //! The `provisioner` binary.
 
+use provisioner::{
+    cli::{self, Doors},
+    serve,
+};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    provisioner::cli::main(|config| {
-        provisioner::config::Config::read(config)?;
-        anyhow::bail!("the server is not wired yet")
-    })
+    cli::main(Doors { serve: serve::run, check: serve::check })
 }

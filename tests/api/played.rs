@@ -84,7 +84,7 @@ pub fn token_of(boot_hash: &str) -> String {
 
 impl Content for PlayedContent {
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        checked::check(declared, change, &BTreeSet::from(["debian".parse().unwrap()]))
+        checked::check(declared, change, &BTreeSet::from(["debian".parse().unwrap()]), None)
     }
 
     fn facts(&self, spec: &Value) -> Facts {

@@ -1,7 +1,6 @@
-//! The command line. `serve` is handed in by `main`, `check` reads a folder; every other command is a client of the
-//! REST API and knows nothing of the server but its words.
+//! The command line. `serve` and `check` are handed in by `main`; every other command is a client of the REST API and
+//! knows nothing of the server but its words.
 
-mod check;
 mod client;
 mod events;
 mod records;
@@ -15,8 +14,14 @@ use std::{
     process::ExitCode,
 };
 
-/// Runs the server with this configuration file until it is told to end.
-pub type Serve = fn(&Path) -> anyhow::Result<()>;
+/// What the commands that are not clients do.
+#[derive(Debug, Clone, Copy)]
+pub struct Doors {
+    /// Runs the server with this configuration file until it is told to end.
+    pub serve: fn(&Path) -> anyhow::Result<()>,
+    /// Checks a hardware folder; what it holds in a few words, or each problem on a line.
+    pub check: fn(&Path) -> Result<String, Vec<String>>,
+}
 
 /// Takes bare servers from power-on to a Ready node.
 ///
@@ -80,11 +85,8 @@ enum Command {
     },
     /// Check a folder of machines, profiles and images without a server.
     Check {
-        /// The folder with machines/, profiles/ and images/.
+        /// The folder with machines/, profiles/ and images/; templates/ is beside it.
         folder: PathBuf,
-        /// Config templates; default `templates/machine-config` beside the folder.
-        #[arg(long, value_name = "DIR")]
-        templates: Option<PathBuf>,
     },
     /// Declared machines and how they are.
     #[command(subcommand)]
@@ -180,14 +182,14 @@ enum Workflows {
 }
 
 /// Reads the command line, does it, gives the exit code.
-pub fn main(serve: Serve) -> ExitCode {
+pub fn main(doors: Doors) -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Serve { config } => match serve(&config) {
+        Command::Serve { config } => match (doors.serve)(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(1, &format!("{error:#}")),
         },
-        Command::Check { folder, templates } => match check::folder(&folder, templates.as_deref()) {
+        Command::Check { folder } => match (doors.check)(&folder) {
             Ok(holds) => {
                 println!("{holds}");
                 ExitCode::SUCCESS

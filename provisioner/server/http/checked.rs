@@ -1,4 +1,4 @@
-//! PURE. Checks one change to what is declared, as the API sends it, by the inventory's own rules.
+//! Checks one change to what is declared, as the API sends it, by the inventory's own rules; takes secrets out of it.
 
 use super::{
     content::{Change, Checked, Declared, Facts},
@@ -7,28 +7,29 @@ use super::{
 use crate::{
     inventory::{self, Hardware, ImageDeclaration, Inventory, Password, Profile, RecordName},
     store::declared::Kind,
+    workflow::perform::BMC_PASSWORD,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
-
-/// Field name under which a BMC password is sealed.
-pub const BMC_PASSWORD: &str = "bmc-password";
+use std::{collections::BTreeSet, fs, path::Path};
 
 type Problems = Vec<Problem>;
 
 /// All that would be declared after `change` keeps the inventory's rules, or every problem that it would bring.
-/// `templates` are the template folders that exist.
+/// `templates` are the template folders that exist; `secrets_dir` is what a password file is relative to.
 pub fn check(
     declared: &Declared,
     change: Change<'_>,
     templates: &BTreeSet<RecordName>,
+    secrets_dir: Option<&Path>,
 ) -> Result<Checked, Problems> {
     let mut inventory = read_all(declared)?;
     let before = problems(&inventory, templates, None);
     let (kind, name, checked) = match change {
-        Change::Put { kind, name, spec } => (kind, name, put(&mut inventory, declared, kind, name, &spec)?),
+        Change::Put { kind, name, spec } => {
+            (kind, name, put(&mut inventory, declared, kind, (name, &spec), secrets_dir)?)
+        }
         Change::Delete { kind, name } => {
             match kind {
                 Kind::Machine => inventory.machines.retain(|m| m.name.as_str() != name),
@@ -79,13 +80,14 @@ fn put(
     inventory: &mut Inventory,
     declared: &Declared,
     kind: Kind,
-    name: &str,
-    spec: &Value,
+    (name, spec): (&str, &Value),
+    secrets_dir: Option<&Path>,
 ) -> Result<Checked, Problems> {
     match kind {
         Kind::Machine => {
-            let new: Hardware = named(spec, name)?;
-            let secrets = password(&new, declared)?;
+            let mut new: Hardware = named(spec, name)?;
+            may_have_password(&new, declared, secrets_dir)?;
+            let secrets = take_secrets(&mut new, secrets_dir)?;
             let checked = Checked { spec: written(&new)?, secrets };
             inventory.machines.retain(|m| m.name != new.name);
             inventory.machines.push(new);
@@ -108,29 +110,56 @@ fn put(
     }
 }
 
-/// The password to seal. One that is `stored` must have been given for this BMC: it must not be sent to another URL
-/// by someone who never knew it.
-fn password(new: &Hardware, declared: &Declared) -> Result<Vec<(String, SecretString)>, Problems> {
-    let Some(bmc) = &new.bmc else { return Ok(Vec::new()) };
-    match &bmc.password {
-        Password::Value(secret) => Ok(vec![(BMC_PASSWORD.to_owned(), secret.clone())]),
-        Password::File(_) | Password::Env(_) => Ok(Vec::new()),
+/// What the API may say of a password. A `stored` one must have been given for this BMC: it must not be sent to
+/// another URL by someone who never knew it. For the same reason a caller may not name the server's environment, nor
+/// files outside the hardware folder.
+fn may_have_password(
+    new: &Hardware,
+    declared: &Declared,
+    secrets_dir: Option<&Path>,
+) -> Result<(), Problems> {
+    let Some(bmc) = &new.bmc else { return Ok(()) };
+    let what = match &bmc.password {
+        Password::Value(_) => return Ok(()),
+        Password::File(file) if !file.as_str().starts_with('/') && secrets_dir.is_some() => return Ok(()),
+        Password::File(_) => "by the API, only a file below the hardware folder can be named",
+        Password::Env(_) => "by the API, the server's environment cannot be named: give {value: …}",
         Password::Stored => {
-            let before = declared
-                .machines
-                .iter()
-                .find_map(|m| Hardware::deserialize(m).ok().filter(|m| m.name == new.name));
-            let kept = before.and_then(|m| m.bmc).filter(|b| matches!(b.password, Password::Stored));
-            let what = match kept {
-                Some(kept) if kept.url == bmc.url => return Ok(Vec::new()),
+            let records = declared.machines.iter().filter_map(|m| Hardware::deserialize(m).ok());
+            let before = records.into_iter().find(|m| m.name == new.name).and_then(|m| m.bmc);
+            match before.filter(|b| matches!(b.password, Password::Stored)) {
+                Some(kept) if kept.url == bmc.url => return Ok(()),
                 Some(_) => "the BMC's URL has changed: give its password again, {value: …}",
-                None => {
-                    "no password is stored for this machine: give {value: …}, {file: NAME} or {env: NAME}"
-                }
-            };
-            Err(vec![Problem { place: "bmc.password".to_owned(), what: what.to_owned() }])
+                None => "no password is stored for this machine: give {value: …}",
+            }
         }
-    }
+    };
+    Err(vec![Problem { place: "bmc.password".to_owned(), what: what.to_owned() }])
+}
+
+/// The BMC password, wherever it is said to be: read now, to be sealed by the caller, never kept in the record.
+pub fn take_secrets(
+    hardware: &mut Hardware,
+    secrets_dir: Option<&Path>,
+) -> Result<Vec<(String, SecretString)>, Problems> {
+    let Some(bmc) = &mut hardware.bmc else { return Ok(Vec::new()) };
+    let problem = |what: String| vec![Problem { place: "bmc.password".to_owned(), what }];
+    let password = match &bmc.password {
+        Password::Stored => return Ok(Vec::new()),
+        Password::Value(password) => password.clone(),
+        Password::Env(name) => {
+            let text = std::env::var(name.as_str())
+                .map_err(|_| problem(format!("the server has no environment variable {}", name.as_str())))?;
+            SecretString::from(text)
+        }
+        Password::File(file) => {
+            let path = secrets_dir.unwrap_or(Path::new("/")).join(file.as_str());
+            let text = fs::read_to_string(&path).map_err(|e| problem(format!("{}: {e}", path.display())))?;
+            SecretString::from(text.lines().next().unwrap_or_default().to_owned())
+        }
+    };
+    bmc.password = Password::Stored;
+    Ok(vec![(BMC_PASSWORD.to_owned(), password)])
 }
 
 fn named<T: for<'de> Deserialize<'de>>(spec: &Value, name: &str) -> Result<T, Problems> {
@@ -208,7 +237,7 @@ mod tests {
 
     fn put(declared: &Declared, spec: Value) -> Result<Checked, Problems> {
         let name = spec["name"].as_str().unwrap().to_owned();
-        check(declared, Change::Put { kind: Kind::Machine, name: &name, spec }, &templates())
+        check(declared, Change::Put { kind: Kind::Machine, name: &name, spec }, &templates(), None)
     }
 
     fn first(result: Result<Checked, Problems>) -> String {
@@ -239,7 +268,7 @@ mod tests {
     #[test]
     fn what_is_needed_cannot_be_deleted() {
         let declared = declared();
-        let delete = |kind, name| check(&declared, Change::Delete { kind, name }, &templates());
+        let delete = |kind, name| check(&declared, Change::Delete { kind, name }, &templates(), None);
         assert!(
             first(delete(Kind::Profile, "debian")).starts_with("machine a: profile: there is no profile")
         );
@@ -247,7 +276,7 @@ mod tests {
         delete(Kind::Machine, "a").unwrap();
         // What is wrong already hinders nobody else.
         let change = Change::Put { kind: Kind::Machine, name: "b", spec: machine("b", 2) };
-        check(&declared, change, &BTreeSet::new()).unwrap();
+        check(&declared, change, &BTreeSet::new(), None).unwrap();
     }
 
     #[test]
@@ -266,6 +295,9 @@ mod tests {
         assert!(!checked.spec.to_string().contains("hunter2"));
         assert_eq!(checked.secrets[0].1.expose_secret(), "hunter2");
         declared.machines.push(checked.spec);
+        for outside in [json!({"env": "HOME"}), json!({"file": "/etc/passwd"}), json!({"file": "x"})] {
+            assert!(first(put(&declared, with(outside, "https://10.0.0.9"))).contains("by the API"));
+        }
         assert!(put(&declared, with(json!("stored"), "https://10.0.0.9")).unwrap().secrets.is_empty());
         assert!(
             first(put(&declared, with(json!("stored"), "https://10.0.0.66"))).contains("URL has changed")

@@ -42,11 +42,11 @@ pub fn is_filler_uuid(uuid: Uuid) -> bool {
 /// True for a serial that names no machine and no disk.
 pub fn is_filler_serial(serial: &str) -> bool {
     let plain = serial.trim().to_ascii_lowercase();
-    let mut characters = plain.chars();
-    let first = characters.next();
-    // "0000000", "xxxxxx", "........", "-"
-    let one_character = characters.all(|c| Some(c) == first);
-    one_character || FILLER_SERIALS.contains(&plain.as_str())
+    // "0000000", "xxxxxx", "........", "-", "0"; but "7" may be what somebody gave a VM.
+    let first = plain.chars().next().unwrap_or('0');
+    let one_character = plain.chars().all(|c| c == first);
+    let says_something = plain.len() == 1 && first.is_ascii_alphanumeric() && first != '0';
+    (one_character && !says_something) || FILLER_SERIALS.contains(&plain.as_str())
 }
 
 #[cfg(test)]
@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn serials() {
-        for text in ["To Be Filled By O.E.M.", "0000000", "", " ", "None", "xxxx", "0123456789"] {
+        for text in ["To Be Filled By O.E.M.", "0000000", "", " ", "None", "xxxx", "0123456789", "-", "0"] {
             assert!(is_filler_serial(text), "{text}");
         }
-        for text in ["lab-1", "7XK2J33", "01"] {
+        for text in ["lab-1", "7XK2J33", "01", "7"] {
             assert!(!is_filler_serial(text), "{text}");
         }
     }

@@ -9,7 +9,7 @@ pub mod hardware;
 pub mod identity;
 pub mod image;
 mod load;
-mod located;
+pub(crate) mod located;
 pub mod matching;
 mod problem;
 pub mod profile;
@@ -20,6 +20,7 @@ pub use hardware::{Bmc, Hardware, Nic, Password, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
 pub use load::load;
 pub(crate) use load::{strict, yaml_problem};
+pub(crate) use located::Located;
 pub use problem::Problem;
 pub use profile::{DiskHints, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy};
 pub use values::{

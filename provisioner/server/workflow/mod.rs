@@ -8,6 +8,8 @@ pub mod declare;
 pub mod discover;
 pub mod engine;
 pub mod journal;
+pub mod perform;
+pub mod plan;
 pub mod turn;
 
 pub use engine::{Engine, Hands};
