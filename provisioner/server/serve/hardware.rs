@@ -1,7 +1,8 @@
 //! The hardware folder: loaded whole at start, or not at all.
 
-use super::{House, content::names, records};
+use super::{House, content::names};
 use crate::{
+    http::checked::take_secrets,
     inventory::load,
     render::Templates,
     store::{self, declared::Kind},
@@ -32,7 +33,7 @@ pub async fn declare_all(house: &House, engine: &Engine) -> Result<()> {
     tx.commit().await?;
     for mut hardware in inventory.machines {
         let name = hardware.name.clone();
-        let secrets = records::take_secrets(&mut hardware, Some(folder)).map_err(|problems| {
+        let secrets = take_secrets(&mut hardware, Some(folder)).map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.place, p.what)).collect();
             anyhow::anyhow!("machine {name}: {}", lines.join("; "))
         })?;

@@ -3,7 +3,6 @@
 mod boot_plane;
 mod content;
 mod hardware;
-mod records;
 
 pub use hardware::check;
 
