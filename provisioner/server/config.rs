@@ -1,6 +1,7 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
+use crate::dhcp::config::DhcpConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{
@@ -8,9 +9,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
-
-/// One subnet of the DHCP server, as declared; checked by the `dhcp` room.
-pub type Subnet = toml::Table;
 
 /// The configuration with its defaults filled in and its paths resolved.
 #[derive(Debug, Clone)]
@@ -26,7 +24,7 @@ pub struct Config {
     /// An unknown machine may boot the agent, to be inspected only.
     pub discovery: bool,
     pub http: Http,
-    pub dhcp: Option<Dhcp>,
+    pub dhcp: Option<DhcpConfig>,
     pub tftp: Option<Tftp>,
     pub boot: Boot,
 }
@@ -47,14 +45,6 @@ pub struct Http {
     pub tls_listen: SocketAddr,
     /// Name or address by which machines reach this server.
     pub public_host: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dhcp {
-    pub interface: String,
-    #[serde(default)]
-    pub subnets: Vec<Subnet>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -110,7 +100,7 @@ struct File {
     #[serde(default)]
     discovery: bool,
     http: toml::Spanned<Http>,
-    dhcp: Option<Dhcp>,
+    dhcp: Option<DhcpConfig>,
     tftp: Option<Tftp>,
     boot: toml::Spanned<Boot>,
 }
