@@ -82,7 +82,7 @@ impl Real {
             machine: &machine.name,
             generation: machine.generation,
             boot_hash: &claim.boot_hash,
-            ttl: profile.token.ttl,
+            ttl: profile.token.ttl.duration(),
         };
         let key = self.keyring.derive(builtin::PURPOSE);
         let minted = builtin::mint(&key, &request, now).map_err(|e| e.to_string())?;

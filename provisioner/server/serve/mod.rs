@@ -99,8 +99,8 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         Database::Sqlite(file) => Db::sqlite(file).await?,
         Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
     };
-    let templates = Arc::new(Templates::read(&config.templates_dir.join("machine-config"))?);
-    let images = Arc::new(Images::new(&config.images_dir));
+    let templates = Arc::new(crate::os::read_templates(&config.templates_dir.join("machine-config"))?);
+    let images = Arc::new(Images::remembering(&config.images_dir, &config.data_dir));
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());
