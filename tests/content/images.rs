@@ -1,7 +1,7 @@
 //! A declared image against the file that is there.
 
 use provisioner::{
-    image::{ImageError, Images},
+    image::{ImageError, Images, VerifiedImage},
     inventory::{ImageDeclaration, from_json},
 };
 use provisioner_wire::{ids::hex, order::ImageFormat};
@@ -26,20 +26,19 @@ fn folder_with(bytes: &[u8]) -> tempfile::TempDir {
     folder
 }
 
-fn verify(folder: &Path, change: Value) -> Result<provisioner::image::VerifiedImage, ImageError> {
-    Images::new(folder, folder).verify(&declaration(change))
+fn verify(folder: &Path, change: Value) -> Result<VerifiedImage, ImageError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(Images::remembering(folder, folder).verified(&declaration(change)))
 }
 
 #[test]
 fn a_good_file_is_served_under_its_hash() {
     let folder = folder_with(b"disk");
-    let mut images = Images::new(folder.path(), folder.path());
-    assert!(images.file_of(&sha256(b"disk")).is_none());
-    let verified = images.verify(&declaration(json!({"size": 4}))).unwrap();
-    let image = verified.image();
+    let verified = verify(folder.path(), json!({"size": 4})).unwrap();
+    let image = verified.wire();
     assert_eq!((image.url.as_str(), image.size_bytes), (&*format!("/images/{}", sha256(b"disk")), 4));
     assert_eq!((&image.raw_sha256, image.raw_size_bytes), (&Some(sha256(b"disk")), Some(4)));
-    assert_eq!(fs::read(images.file_of(&sha256(b"disk")).unwrap()).unwrap(), b"disk");
+    assert_eq!(fs::read(verified.file().unwrap()).unwrap(), b"disk");
     // The hash in a file beside it, as sha256sum writes it.
     fs::write(folder.path().join("i.sum"), format!("{}  i.img\n", sha256(b"disk"))).unwrap();
     verify(folder.path(), json!({"sha256": {"file": "i.sum"}})).unwrap();
@@ -51,10 +50,10 @@ fn what_is_not_as_declared_is_refused_with_both_values() {
     let cases = [
         (json!({"size": 5}), "4 bytes, declared are 5"),
         (json!({"sha256": sha256(b"other")}), "declared is"),
-        (json!({"format": "zst"}), "is raw, declared is zst"),
+        (json!({"format": "zst"}), "declared as zst"),
         (json!({"source": {"file": "gone.img"}}), "No such file"),
-        (json!({"sha256": {"file": "i.img"}}), "does not begin with a SHA-256"),
-        (json!({"source": {"url": "http://x/i"}}), "needs its size"),
+        (json!({"sha256": {"file": "i.img"}}), "holds no SHA-256"),
+        (json!({"source": {"url": "http://x/i"}}), "needs its sha256 and size"),
     ];
     for (change, message) in cases {
         let error = verify(folder.path(), change).unwrap_err().to_string();
@@ -71,12 +70,12 @@ fn what_is_not_as_declared_is_refused_with_both_values() {
     ] {
         let folder = folder_with(bytes);
         let error = verify(folder.path(), json!({"format": format})).unwrap_err().to_string();
-        assert!(error.contains(&format!("is {found}, declared is {format}")), "{error}");
+        assert!(error.contains(&format!("declared as {format}")) && error.ends_with(found), "{error}");
     }
     let zst = folder_with(b"\x28\xb5\x2f\xfd....");
     let sum = sha256(b"\x28\xb5\x2f\xfd....");
     let verified = verify(zst.path(), json!({"format": "zst", "sha256": sum})).unwrap();
-    assert_eq!((verified.image().format, verified.image().raw_size_bytes), (ImageFormat::Zst, None));
+    assert_eq!((verified.wire().format, verified.wire().raw_size_bytes), (ImageFormat::Zst, None));
 }
 
 #[test]
@@ -98,6 +97,6 @@ fn an_image_from_a_url_is_passed_on() {
     let folder = folder_with(b"");
     let change = json!({"source": {"url": "https://x/i.raw"}, "size": "1MiB"});
     let verified = verify(folder.path(), change).unwrap();
-    assert_eq!((verified.image().url.as_str(), verified.image().size_bytes), ("https://x/i.raw", 1 << 20));
+    assert_eq!((verified.wire().url.as_str(), verified.wire().size_bytes), ("https://x/i.raw", 1 << 20));
     assert!(verified.file().is_none());
 }

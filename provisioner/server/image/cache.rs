@@ -32,27 +32,37 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// Path → stamp and SHA-256. A cache: an unreadable one is an empty one.
-#[derive(Debug)]
+/// What the bytes of a file are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Contents {
+    pub sha256: String,
+    /// Name of the format its first bytes show.
+    pub detected: String,
+}
+
+/// Path → stamp and contents. A cache: an unreadable one is an empty one.
+#[derive(Debug, Default)]
 pub(super) struct HashCache {
-    file: PathBuf,
-    known: BTreeMap<PathBuf, (Stamp, String)>,
+    /// None: for this run only.
+    file: Option<PathBuf>,
+    known: BTreeMap<PathBuf, (Stamp, Contents)>,
 }
 
 impl HashCache {
     pub(super) fn open(file: PathBuf) -> Self {
         let known = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { file, known: known.unwrap_or_default() }
+        Self { file: Some(file), known: known.unwrap_or_default() }
     }
 
-    pub(super) fn get(&self, path: &Path, stamp: &Stamp) -> Option<&str> {
-        self.known.get(path).filter(|(known, _)| known == stamp).map(|(_, sha256)| sha256.as_str())
+    pub(super) fn get(&self, path: &Path, stamp: &Stamp) -> Option<&Contents> {
+        self.known.get(path).filter(|(known, _)| known == stamp).map(|(_, contents)| contents)
     }
 
-    pub(super) fn put(&mut self, path: &Path, stamp: Stamp, sha256: String) -> io::Result<()> {
-        self.known.insert(path.to_owned(), (stamp, sha256));
-        let partial = self.file.with_extension("new");
+    pub(super) fn put(&mut self, path: &Path, stamp: Stamp, contents: Contents) -> io::Result<()> {
+        self.known.insert(path.to_owned(), (stamp, contents));
+        let Some(file) = &self.file else { return Ok(()) };
+        let partial = file.with_extension("new");
         std::fs::write(&partial, serde_json::to_vec(&self.known)?)?;
-        std::fs::rename(partial, &self.file)
+        std::fs::rename(partial, file)
     }
 }

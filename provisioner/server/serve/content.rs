@@ -7,7 +7,7 @@ use crate::{
         content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
         error::Problem,
     },
-    image::Library,
+    image::Images,
     inventory::{Hardware, ImageDeclaration, Profile, RecordName},
     machine::{Machine, Time},
     os::{self, Site},
@@ -26,7 +26,7 @@ pub struct Real {
     db: Db,
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
-    images: Library,
+    images: Arc<Images>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
 }
@@ -107,17 +107,17 @@ impl Real {
     }
 
     async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
-        if let Some(known) = self.images.file_of(sha256.to_owned()).await {
-            return Some(known);
-        }
         let mut tx = self.db.read().await.ok()?;
         let images: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await.ok()?;
         drop(tx);
         for image in images {
-            // One that is not what was declared is not served; its workflow's pre-flight says why.
-            drop(self.images.verify(image).await);
+            if let Ok(verified) = self.images.verified(&image).await
+                && verified.sha256() == sha256
+            {
+                return verified.file().map(PathBuf::from);
+            }
         }
-        self.images.file_of(sha256.to_owned()).await
+        None
     }
 }
 

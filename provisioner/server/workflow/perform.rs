@@ -5,7 +5,7 @@ use super::{engine::Hands, plan};
 use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
-    image::Library,
+    image::Images,
     inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Profile},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
@@ -31,7 +31,7 @@ pub struct Performer {
     pub clock: Clock,
     pub keyring: Arc<Keyring>,
     pub templates: Arc<Templates>,
-    pub images: Library,
+    pub images: Arc<Images>,
     pub site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     pub visits: Visits,
 }
@@ -120,14 +120,14 @@ impl Performer {
         drop(tx);
         let declaration =
             declaration.ok_or_else(|| Failure::Lasting(format!("there is no image {}", profile.image)))?;
-        let image = self.images.verify(declaration).await.map_err(|e| Failure::Lasting(e.to_string()))?;
+        let image = self.images.verified(&declaration).await.map_err(|e| Failure::Lasting(e.to_string()))?;
         os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name)).map_err(
             |problems| {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Failure::Lasting(lines.join("; "))
             },
         )?;
-        plan::provision(&profile, hardware, image.image().clone()).map_err(Failure::Lasting)
+        plan::provision(&profile, hardware, image.wire()).map_err(Failure::Lasting)
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {
