@@ -5,9 +5,8 @@ use super::{
     error::Problem,
 };
 use crate::{
-    inventory::{self, Hardware, ImageDeclaration, Inventory, Password, Profile, RecordName},
+    inventory::{self, BMC_PASSWORD, Hardware, ImageDeclaration, Inventory, Password, Profile, RecordName},
     store::declared::Kind,
-    workflow::perform::BMC_PASSWORD,
 };
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};

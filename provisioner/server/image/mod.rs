@@ -5,7 +5,9 @@
 
 mod cache;
 mod format;
+mod library;
 mod verify;
 
 pub use format::detect;
+pub use library::Library;
 pub use verify::{ImageError, Images, VerifiedImage};

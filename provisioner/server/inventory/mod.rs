@@ -24,6 +24,7 @@ pub use json::{check_change, from_json};
 pub use load::load;
 pub(crate) use load::{strict, yaml_problem};
 pub(crate) use located::Located;
+pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
     DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,

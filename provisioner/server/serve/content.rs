@@ -7,7 +7,7 @@ use crate::{
         content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
         error::Problem,
     },
-    image::Images,
+    image::Library,
     inventory::{Hardware, ImageDeclaration, Profile, RecordName},
     machine::{Machine, Time},
     os::{self, Site},
@@ -26,7 +26,7 @@ pub struct Real {
     db: Db,
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
-    images: Arc<Images>,
+    images: Library,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
 }
@@ -82,7 +82,7 @@ impl Real {
             machine: &machine.name,
             generation: machine.generation,
             boot_hash: &claim.boot_hash,
-            ttl: profile.token.ttl,
+            ttl: profile.token.ttl.duration(),
         };
         let key = self.keyring.derive(builtin::PURPOSE);
         let minted = builtin::mint(&key, &request, now).map_err(|e| e.to_string())?;
@@ -107,17 +107,17 @@ impl Real {
     }
 
     async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
+        if let Some(known) = self.images.file_of(sha256.to_owned()).await {
+            return Some(known);
+        }
         let mut tx = self.db.read().await.ok()?;
         let images: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await.ok()?;
         drop(tx);
         for image in images {
-            if let Ok(verified) = self.images.verified(&image).await
-                && verified.sha256() == sha256
-            {
-                return verified.file().map(PathBuf::from);
-            }
+            // One that is not what was declared is not served; its workflow's pre-flight says why.
+            drop(self.images.verify(image).await);
         }
-        None
+        self.images.file_of(sha256.to_owned()).await
     }
 }
 

@@ -4,7 +4,7 @@ use super::{House, content::names};
 use crate::{
     http::checked::take_secrets,
     inventory::load,
-    render::Templates,
+    os,
     store::{self, declared::Kind},
     workflow::{
         Engine,
@@ -55,7 +55,7 @@ pub async fn declare_all(house: &House, engine: &Engine) -> Result<()> {
 pub fn check(folder: &Path) -> Result<String, Vec<String>> {
     let beside = folder.parent().unwrap_or(Path::new(".")).join("templates/machine-config");
     let counted = || -> Result<String> {
-        let templates = Templates::read(&beside)?;
+        let templates = os::read_templates(&beside)?;
         match load(folder, &names(&templates)) {
             Ok(all) => Ok(format!(
                 "{} machines, {} profiles, {} images: no problem",

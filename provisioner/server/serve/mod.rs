@@ -11,8 +11,8 @@ use crate::{
     clock::Clock,
     config::{Config, Database},
     http::{self, App, Parts, Settings, boot_files::BootFiles, listen::Bound, live::Live, script, tls},
-    image::Images,
-    os::Site,
+    image::{Images, Library},
+    os::{self, Site},
     render::Templates,
     secret::{KeySource, Keyring},
     store::Db,
@@ -52,7 +52,7 @@ struct House {
     db: Db,
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
-    images: Arc<Images>,
+    images: Library,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
 }
 
@@ -99,8 +99,8 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         Database::Sqlite(file) => Db::sqlite(file).await?,
         Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
     };
-    let templates = Arc::new(Templates::read(&config.templates_dir.join("machine-config"))?);
-    let images = Arc::new(Images::new(&config.images_dir));
+    let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
+    let images = Library::new(Images::new(&config.images_dir, &config.data_dir));
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());

@@ -5,8 +5,8 @@ use super::{engine::Hands, plan};
 use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
-    image::Images,
-    inventory::{Hardware, ImageDeclaration, Profile},
+    image::Library,
+    inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Profile},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
     render::Templates,
@@ -24,8 +24,6 @@ use uuid::Uuid;
 
 /// One act at a BMC. Shorter than [`crate::machine::wants::IN_FLIGHT_MAX`], so that two can never overlap.
 const BMC_WITHIN: Duration = Duration::from_secs(120);
-/// Field of the sealed BMC password in the store.
-pub const BMC_PASSWORD: &str = "bmc-password";
 
 /// What acts are done with.
 pub struct Performer {
@@ -33,7 +31,7 @@ pub struct Performer {
     pub clock: Clock,
     pub keyring: Arc<Keyring>,
     pub templates: Arc<Templates>,
-    pub images: Arc<Images>,
+    pub images: Library,
     pub site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     pub visits: Visits,
 }
@@ -122,14 +120,14 @@ impl Performer {
         drop(tx);
         let declaration =
             declaration.ok_or_else(|| Failure::Lasting(format!("there is no image {}", profile.image)))?;
-        let image = self.images.verified(&declaration).await.map_err(|e| Failure::Lasting(e.to_string()))?;
+        let image = self.images.verify(declaration).await.map_err(|e| Failure::Lasting(e.to_string()))?;
         os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name)).map_err(
             |problems| {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Failure::Lasting(lines.join("; "))
             },
         )?;
-        plan::provision(&profile, hardware, image.wire()).map_err(Failure::Lasting)
+        plan::provision(&profile, hardware, image.image().clone()).map_err(Failure::Lasting)
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {

@@ -1,3 +1,5 @@
+//! The writer on disks that fail, lie and lose power.
+
 use super::*;
 use crate::disk::fake::{Fake, Fault, gpt_image};
 use gpt::disk::LogicalBlockSize::{Lb512, Lb4096};
