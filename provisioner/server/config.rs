@@ -1,6 +1,7 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
+use crate::dhcp::{config::DhcpConfig, subnet::Subnet};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{
@@ -8,9 +9,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
-
-/// One subnet of the DHCP server, as declared; checked by the `dhcp` room.
-pub type Subnet = toml::Table;
 
 /// The configuration with its defaults filled in and its paths resolved.
 #[derive(Debug, Clone)]
@@ -26,7 +24,8 @@ pub struct Config {
     /// An unknown machine may boot the agent, to be inspected only.
     pub discovery: bool,
     pub http: Http,
-    pub dhcp: Option<Dhcp>,
+    /// Its subnets are good ([`Subnet::all`]).
+    pub dhcp: Option<DhcpConfig>,
     pub tftp: Option<Tftp>,
     pub boot: Boot,
 }
@@ -47,14 +46,6 @@ pub struct Http {
     pub tls_listen: SocketAddr,
     /// Name or address by which machines reach this server.
     pub public_host: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dhcp {
-    pub interface: String,
-    #[serde(default)]
-    pub subnets: Vec<Subnet>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -110,7 +101,7 @@ struct File {
     #[serde(default)]
     discovery: bool,
     http: toml::Spanned<Http>,
-    dhcp: Option<Dhcp>,
+    dhcp: Option<toml::Spanned<DhcpConfig>>,
     tftp: Option<Tftp>,
     boot: toml::Spanned<Boot>,
 }
@@ -162,6 +153,9 @@ impl Config {
             let what = format!("the kernel argument {bad:?} is not one printable word");
             return Err(wrong(Some(read.boot.span()), what));
         }
+        if let Some(dhcp) = &read.dhcp {
+            Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
+        }
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -171,7 +165,7 @@ impl Config {
             database,
             discovery: read.discovery,
             http: read.http.into_inner(),
-            dhcp: read.dhcp,
+            dhcp: read.dhcp.map(toml::Spanned::into_inner),
             tftp: read.tftp,
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
@@ -243,6 +237,16 @@ mod tests {
             ("[http]", "[http", "s.toml:3:"),
             ("[http]", "database = \"postgre://u:hunter2@h\"\n[http]", "s.toml:3:12: database must be"),
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
+            (
+                "[boot]",
+                "[dhcp]\ninterface = \"br0\"\nsubnets = []\n[boot]",
+                "s.toml:7:1: dhcp.subnets: there is none",
+            ),
+            (
+                "[boot]",
+                "[dhcp]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
+                "dhcp.subnets[0].router: 10.9.0.1 is not a host address of 10.88.0.0/24",
+            ),
         ] {
             let error = Config::parse(Path::new("s.toml"), &GOOD.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(expected), "{from} -> {to}: {error}");

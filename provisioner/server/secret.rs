@@ -1,9 +1,10 @@
-//! Secrets at rest and in hand: the keyring that seals them for the store, and the token types that cannot be printed,
-//! serialised or stored.
+//! Secrets at rest: the keyring that seals them for the store and derives keys. The token types are in [`crate::token`].
 //!
 //! The key is a file outside the database (`DATA/keyring`, mode 0600), so a copy of the database alone opens nothing.
 //! A sealed blob is `1 | key id (4 bytes) | nonce (24) | XChaCha20-Poly1305 ciphertext`; machine, field and version are
 //! its associated data, so that a blob put into another row does not open.
+
+pub use crate::token::{HashedToken, PlainToken};
 
 use chacha20poly1305::{
     Key, XChaCha20Poly1305, XNonce,
@@ -11,7 +12,6 @@ use chacha20poly1305::{
 };
 use hkdf::Hkdf;
 use provisioner_wire::ids::{hex, hex_into};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     fmt, fs,
@@ -19,8 +19,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
 const FILE: &str = "keyring";
@@ -205,67 +204,11 @@ fn make_where_missing(path: &Path) -> Result<(), SecretError> {
     })
 }
 
-/// A bootstrap or API token in clear. No `Serialize`, no `Display`, no SQL; `Debug` hides it; wiped on drop.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct PlainToken(String);
-
-impl PlainToken {
-    /// Takes a token from a request or an issuer.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// `prefix` and 256 random bits in hexadecimal.
-    pub fn random(prefix: &str) -> Result<Self, SecretError> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(bytes.as_mut()).map_err(|_| SecretError::Random)?;
-        Ok(Self(format!("{prefix}{}", &*Zeroizing::new(hex(bytes.as_ref())))))
-    }
-
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    pub fn hash(&self) -> HashedToken {
-        HashedToken(hex(&Sha256::digest(self.0.as_bytes())))
-    }
-}
-
-impl fmt::Debug for PlainToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PlainToken(…)")
-    }
-}
-
-/// SHA-256 of a token, 64 hexadecimal digits: what is stored. Tokens have 113 random bits and more, so no slow hash is
-/// needed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HashedToken(String);
-
-impl HashedToken {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether `token` is the one that was hashed; in constant time.
-    pub fn is_of(&self, token: &PlainToken) -> bool {
-        self.0.as_bytes().ct_eq(token.hash().0.as_bytes()).into()
-    }
-}
-
-impl TryFrom<String> for HashedToken {
-    type Error = SecretError;
-    fn try_from(text: String) -> Result<Self, SecretError> {
-        hex_into(&text, &mut [0; 32]).ok_or(SecretError::Sealed)?;
-        Ok(Self(text.to_ascii_lowercase()))
-    }
-}
-
-impl From<HashedToken> for String {
-    fn from(hash: HashedToken) -> Self {
-        hash.0
-    }
+/// A token of `prefix` and 256 random bits in hexadecimal.
+pub fn random_token(prefix: &str) -> Result<PlainToken, SecretError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut()).map_err(|_| SecretError::Random)?;
+    Ok(PlainToken::new(format!("{prefix}{}", &*Zeroizing::new(hex(bytes.as_ref())))))
 }
 
 #[cfg(test)]
@@ -326,9 +269,8 @@ mod tests {
 
     #[test]
     fn nothing_prints_a_secret() {
-        let token = PlainToken::new("abcdef.0123456789abcdef");
-        let printed = format!("{token:?} {:?} {:?}", keyring(&"ab".repeat(32)), token.hash());
-        assert!(!printed.contains("0123456789abcdef") && !printed.contains("abab"), "{printed}");
-        assert!(token.hash().is_of(&token) && !token.hash().is_of(&PlainToken::new("x")));
+        let printed = format!("{:?} {:?}", keyring(&"ab".repeat(32)), random_token("admin-").unwrap());
+        assert_eq!(printed.split(' ').next_back(), Some("PlainToken(…)"));
+        assert!(!printed.contains("abab"), "{printed}");
     }
 }

@@ -28,6 +28,7 @@ async fn run(command: Command) -> (i32, String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_applied_shown_and_deleted() {
     let server = Server::start().await;
+    server.declare_profile().await;
     let file = server.file("node-1.yaml");
     let yaml = format!("name: node-1\nnics:\n  - mac: {MAC}\nprofile: debian\n");
     std::fs::write(&file, yaml).unwrap();
@@ -73,7 +74,7 @@ async fn exit_codes_say_what_went_wrong() {
     let bad = server.file("bad.json");
     std::fs::write(&bad, hardware("node-2", "zz").to_string()).unwrap();
     let (code, _, said) = run(command(&server, &["machine", "apply", "-f", bad.to_str().unwrap()])).await;
-    assert!(code == 4 && said.contains("nics[0].mac: is not a MAC address"), "{code} {said}");
+    assert!(code == 4 && said.contains("nics[0].mac: \"zz\" is not a MAC address"), "{code} {said}");
     let (code, help, _) = run(command(&server, &["--help"])).await;
     assert!(code == 0 && help.contains("Exit codes") && help.contains("provision node-1 --wait"), "{help}");
 }

@@ -1,5 +1,5 @@
-//! The real routes over real HTTP, with the real engine and an SQLite file; only the BMC, the inventory and the
-//! renderer are played.
+//! The real routes over real HTTP, with the real engine and an SQLite file; only the BMC and the renderer
+//! are played.
 
 mod agents;
 mod boots;
@@ -12,7 +12,7 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, listen::Bound, live::Live, tls},
+    http::{self, App, Parts, Settings, auth, listen::Bound, live::Live, script::Builder, tls},
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,
@@ -62,11 +62,12 @@ impl Server {
         );
         let (plain_url, tls_url) =
             (format!("http://{}", plain.address()), format!("https://{}", secure.address()));
+        let builder = Builder::new(&plain_url).unwrap();
         let app = App::new(Parts {
             engine: engine.clone(),
             key: PrivateKey::from_bytes([5; 32]),
             content: Box::new(PlayedContent { folder: folder.path().to_owned() }),
-            scripts: Box::new(played::script),
+            scripts: Box::new(move |script| builder.text(script)),
             live: Live::default(),
             settings: Settings { plain_url: plain_url.clone(), ..settings },
         });
@@ -115,10 +116,19 @@ impl Server {
 
     /// Declares `name` with one NIC, a BMC and a profile.
     pub async fn declare(&self, name: &str, mac: &str) -> Value {
+        self.declare_profile().await;
         let (status, value) =
             self.api(Method::PUT, &format!("/api/v1/machines/{name}"), Some(hardware(name, mac))).await;
         assert!(status.is_success(), "{value}");
         value
+    }
+
+    /// Declares the image and the profile that [`hardware`] names.
+    pub async fn declare_profile(&self) {
+        for (path, record) in [("images/debian-12", image()), ("profiles/debian", profile())] {
+            let (status, value) = self.api(Method::PUT, &format!("/api/v1/{path}"), Some(record)).await;
+            assert_eq!(status, 200, "{value}");
+        }
     }
 
     /// Declares a machine and begins its provisioning; it is powered and waits for its script.
@@ -174,9 +184,20 @@ pub fn hardware(name: &str, mac: &str) -> Value {
     json!({
         "name": name,
         "nics": [{ "mac": mac }],
-        "bmc": { "url": "https://10.0.0.9", "password": { "value": "canary-bmc-password" } },
+        "bmc": { "url": format!("https://{name}.bmc.example"), "username": "admin", "password": { "value": "canary-bmc-password" } },
         "labels": { "rack": "a1" },
         "profile": "debian",
+    })
+}
+
+pub fn image() -> Value {
+    json!({ "name": "debian-12", "source": { "file": "d.raw" }, "format": "raw", "sha256": "ab".repeat(32) })
+}
+
+pub fn profile() -> Value {
+    json!({
+        "name": "debian", "image": "debian-12", "os": "cloud-init", "template": "debian", "role": "worker",
+        "place": { "partition": { "label": "CIDATA" }, "directory": "/" },
     })
 }
 

@@ -1,14 +1,13 @@
-//! The played parts: hands that always succeed, an inventory that knows two rules, and an agent that speaks the wire.
+//! The played parts: hands that always succeed, a renderer without templates, and an agent that speaks the wire.
 
 use super::{MAC, Server};
 use provisioner::{
     http::{
-        boot::{Argument, Script},
+        checked,
         content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
         error::Problem,
     },
     machine::{Act, ActResult, Machine, Time, state::Target},
-    store::declared::Kind,
     workflow,
 };
 use provisioner_wire::{
@@ -25,7 +24,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+};
 use uuid::Uuid;
 
 pub struct Hands;
@@ -80,41 +84,11 @@ pub fn token_of(boot_hash: &str) -> String {
 
 impl Content for PlayedContent {
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        let problem = |place: &str, what: &str| vec![Problem { place: place.into(), what: what.into() }];
-        match change {
-            Change::Put { kind: Kind::Machine, name, mut spec } => {
-                if spec["name"] != name {
-                    return Err(problem("name", "is not the name in the address"));
-                }
-                if spec["nics"][0]["mac"].as_str().is_none_or(|m| m.parse::<provisioner_wire::Mac>().is_err())
-                {
-                    return Err(problem("nics[0].mac", "is not a MAC address"));
-                }
-                let mut secrets = Vec::new();
-                if let Some(password) = spec["bmc"]["password"]["value"].as_str() {
-                    secrets.push(("bmc-password".to_owned(), SecretString::from(password)));
-                    spec["bmc"]["password"] = json!("stored");
-                }
-                Ok(Checked { spec, secrets })
-            }
-            Change::Put { spec, .. } => Ok(Checked { spec, secrets: vec![] }),
-            Change::Delete { kind: Kind::Profile, name }
-                if declared.machines.iter().any(|m| m["profile"] == name) =>
-            {
-                Err(problem("", "a machine has this profile"))
-            }
-            Change::Delete { .. } => Ok(Checked { spec: Value::Null, secrets: vec![] }),
-        }
+        checked::check(declared, change, &BTreeSet::from(["debian".parse().unwrap()]), None)
     }
 
     fn facts(&self, spec: &Value) -> Facts {
-        Facts {
-            macs: spec["nics"][0]["mac"].as_str().unwrap().parse().ok().into_iter().collect(),
-            uuid: None,
-            bmc: spec["bmc"]["url"].as_str().map(str::to_owned),
-            labels: serde_json::from_value(spec["labels"].clone()).unwrap_or_default(),
-            profile: spec["profile"].as_str().map(str::to_owned),
-        }
+        checked::facts(spec)
     }
 
     fn preflight<'a>(
@@ -159,24 +133,6 @@ impl Content for PlayedContent {
     fn seal(&self, _: &MachineName, _: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
         Ok(secret.expose_secret().bytes().map(|b| b ^ 0x55).collect())
     }
-}
-
-/// Scripts as plain lines.
-pub fn script(script: &Script) -> Result<String, String> {
-    Ok(match script {
-        Script::Agent { arguments } => {
-            let words: Vec<String> = arguments
-                .iter()
-                .map(|a| match a {
-                    Argument::Word(word) => word.clone(),
-                    Argument::Pair(name, value) => format!("{name}={value}"),
-                })
-                .collect();
-            format!("#!ipxe\nkernel {}\n", words.join(" "))
-        }
-        Script::Disk => "#!ipxe\nsanboot\n".to_owned(),
-        Script::Nothing => "#!ipxe\nexit\n".to_owned(),
-    })
 }
 
 /// What runs on the machine: its boot id from the kernel command line, its fresh key, its channel.

@@ -10,6 +10,7 @@ use std::time::Duration;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_record_is_named_by_its_path_and_changes_nothing() {
     let server = Server::start().await;
+    server.declare_profile().await;
     let path = "/api/v1/machines/node-1";
     let (status, problem) = server.api(Method::PUT, path, Some(hardware("node-1", "nonsense"))).await;
     assert_eq!(status, 422);
@@ -40,7 +41,7 @@ async fn a_bad_record_is_named_by_its_path_and_changes_nothing() {
 async fn a_bmc_password_is_sealed_and_never_comes_back() {
     let server = Server::start().await;
     let view = server.declare("node-1", MAC).await;
-    assert_eq!((&view["phase"], &view["bmc"]), (&json!("available"), &json!("https://10.0.0.9")));
+    assert_eq!((&view["phase"], &view["bmc"]), (&json!("available"), &json!("https://node-1.bmc.example")));
     assert_eq!(view["labels"], json!({ "rack": "a1" }));
     let details = server.get("/api/v1/machines/node-1").await;
     assert_eq!(details["hardware"]["bmc"]["password"], "stored");
@@ -59,7 +60,8 @@ async fn a_mac_has_one_machine() {
     server.declare("node-1", MAC).await;
     let (status, problem) =
         server.api(Method::PUT, "/api/v1/machines/node-2", Some(hardware("node-2", MAC))).await;
-    assert_eq!(status, 409, "{problem}");
+    assert_eq!(status, 422, "{problem}");
+    assert_eq!(problem["problems"][0]["place"], "nics[0].mac");
     assert!(problem["detail"].as_str().unwrap().contains(MAC), "{problem}");
     assert!(server.machine("node-2").await.is_none());
     let mut tx = server.db().read().await.unwrap();
@@ -96,19 +98,20 @@ async fn what_is_wrong_with_a_profile_is_told_before_any_power_change() {
 async fn profiles_and_images_come_and_go() {
     let server = Server::start().await;
     server.declare("node-1", MAC).await;
-    for (kind, name) in [("profiles", "debian"), ("images", "debian-12")] {
-        let path = format!("/api/v1/{kind}/{name}");
-        assert_eq!(server.api(Method::PUT, &path, Some(json!({ "name": name }))).await.0, 200);
-        assert_eq!(server.get(&path).await, json!({ "name": name }));
-        assert_eq!(server.get(&format!("/api/v1/{kind}")).await, json!([{ "name": name }]));
+    for (kind, record) in [("profiles", super::profile()), ("images", super::image())] {
+        let name = record["name"].as_str().unwrap();
+        let kept = server.get(&format!("/api/v1/{kind}/{name}")).await;
+        assert_eq!((&kept["name"], &kept["template"]), (&record["name"], &record["template"]));
+        assert_eq!(server.get(&format!("/api/v1/{kind}")).await, json!([kept]));
     }
     let (status, problem) = server.api(Method::DELETE, "/api/v1/profiles/debian", None).await;
     assert_eq!(
-        (status, problem["detail"].as_str().unwrap().contains("a machine has this profile")),
+        (status, problem["detail"].as_str().unwrap().contains("there is no profile debian")),
         (StatusCode::CONFLICT, true)
     );
-    assert_eq!(server.get("/api/v1/profiles/debian").await, json!({ "name": "debian" }));
-    assert_eq!(server.api(Method::DELETE, "/api/v1/images/debian-12", None).await.0, 204);
+    for path in ["machines/node-1", "profiles/debian", "images/debian-12"] {
+        assert_eq!(server.api(Method::DELETE, &format!("/api/v1/{path}"), None).await.0, 204, "{path}");
+    }
     assert_eq!(server.api(Method::DELETE, "/api/v1/images/debian-12", None).await.0, 404);
     assert_eq!(server.get("/api/v1/leases").await, json!([]));
 }

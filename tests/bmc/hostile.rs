@@ -5,7 +5,7 @@ use super::{
     tree::{Documents, Tree, loose},
 };
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::any};
-use provisioner::bmc::{Bmc, Cause, NetBoot, PowerChange, redfish::Redfish};
+use provisioner::bmc::{Bmc, Cause, NetBoot, OverrideSet, PowerChange, redfish::Redfish};
 use serde_json::{Value, json};
 use std::{
     io::Write,
@@ -95,6 +95,38 @@ async fn an_account_whose_password_must_change_walks_no_tree() {
     let error = bmc.unwrap_err();
     assert_eq!(error.cause, Cause::PasswordChangeRequired);
     assert!(!error.is_transient() && tree.open_sessions() == 0);
+}
+
+const SYSTEM: &str = "/redfish/v1/Systems/1";
+
+/// AMI firmware under another vendor's name: it tells where to go only when it is asked.
+#[tokio::test]
+async fn a_system_that_points_to_its_future_state() {
+    let mut documents = lenovo();
+    let boot = documents[SYSTEM]["Boot"].clone();
+    let refusal = json!({"error": {"@Message.ExtendedInfo": [{
+        "MessageId": "Ami.1.0.OperationSupportedInFutureStateURI",
+        "Message": "The property can be changed in the future state only." }]}});
+    documents.get_mut(SYSTEM).unwrap()["test-patch"] = json!({"status": 400, "body": refusal.to_string()});
+    let future = json!({"@odata.id": format!("{SYSTEM}/SD"), "@odata.etag": "\"7\"", "Boot": boot});
+    documents.insert(format!("{SYSTEM}/SD"), future);
+    let (tree, bmc) = opened(documents).await;
+    let bmc = bmc.unwrap();
+    assert_eq!(bmc.network_boot_once(NetBoot::Pxe, LONG).await.unwrap(), OverrideSet::Once);
+    let paths: Vec<String> = tree.changes().into_iter().map(|(_, path, _)| path).collect();
+    assert_eq!(paths, [SYSTEM.to_owned(), format!("{SYSTEM}/SD")]);
+    close(bmc).await;
+}
+
+#[tokio::test]
+async fn a_patch_that_is_taken_but_not_done_is_no_success() {
+    let mut documents = lenovo();
+    documents.get_mut(SYSTEM).unwrap()["test-patch"] = json!({"status": 200, "body": "{}"});
+    let (_tree, bmc) = opened(documents).await;
+    let bmc = bmc.unwrap();
+    let error = bmc.network_boot_once(NetBoot::Pxe, LONG).await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Refused { status: 0, .. }), "{error}");
+    close(bmc).await;
 }
 
 /// Any property of any document the client reads, replaced by something else: an answer or an error, never a panic,

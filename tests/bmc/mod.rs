@@ -5,6 +5,7 @@ mod hostile;
 mod simulator;
 mod sushy;
 mod tree;
+mod validator;
 mod vendors;
 
 use provisioner::bmc::{Bmc, BmcError, BmcTarget, Pin, redfish::Redfish, retry::Patience, session::Limits};

@@ -1,9 +1,10 @@
 //! What operators write: the inventory and the templates, as files and as values.
 
+mod images;
 mod inventory;
 mod templates;
 
-use provisioner::render::Templates;
+use provisioner::{os::read_templates, render::Templates};
 use std::{collections::BTreeSet, path::Path};
 
 pub fn repository() -> &'static Path {
@@ -11,7 +12,7 @@ pub fn repository() -> &'static Path {
 }
 
 pub fn templates() -> Templates {
-    Templates::read(&repository().join("templates/machine-config")).unwrap()
+    read_templates(&repository().join("templates/machine-config")).unwrap()
 }
 
 pub fn template_names() -> BTreeSet<provisioner::inventory::RecordName> {

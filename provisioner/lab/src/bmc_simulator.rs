@@ -8,6 +8,7 @@ mod auth;
 mod backend;
 mod documents;
 mod fault;
+mod protocol;
 mod routes;
 mod server;
 mod state;

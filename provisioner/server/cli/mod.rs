@@ -84,7 +84,10 @@ enum Command {
         config: PathBuf,
     },
     /// Check a folder of machines, profiles and images without a server.
-    Check { folder: PathBuf },
+    Check {
+        /// The folder with machines/, profiles/ and images/; templates/ is beside it.
+        folder: PathBuf,
+    },
     /// Declared machines and how they are.
     #[command(subcommand)]
     Machine(Records),

@@ -112,6 +112,21 @@ impl Client {
     }
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(architecture) = self.architectures.first() {
+            write!(f, "{architecture} ")?;
+        }
+        f.write_str(match self.program {
+            Program::Pxe => "PXE",
+            Program::Http => "HTTP Boot",
+            Program::Ipxe { ours: true, .. } => "our iPXE",
+            Program::Ipxe { ours: false, .. } => "iPXE",
+            Program::System => "system",
+        })
+    }
+}
+
 fn printable(byte: u8) -> char {
     if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' }
 }

@@ -18,7 +18,7 @@ pub mod subnet;
 use crate::machine::Time;
 use client::Client;
 use provisioner_wire::{Mac, MachineName};
-use std::{collections::HashSet, future::Future, net::Ipv4Addr, sync::Arc};
+use std::{collections::HashSet, fmt, future::Future, net::Ipv4Addr, sync::Arc};
 
 /// What is declared of the owner of a MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,4 +141,35 @@ pub trait Hearing: Send + Sync + 'static {
     fn heard(&self, heard: Heard);
     /// A packet that is no DHCP request, or not one for us.
     fn malformed(&self, why: intake::Malformed);
+}
+
+impl Heard {
+    /// For a person: `discover from x64 UEFI PXE; offered 10.88.0.12, boot file snponly.efi`.
+    pub fn line(&self) -> String {
+        let relay =
+            if self.relay.is_unspecified() { String::new() } else { format!(" by relay {}", self.relay) };
+        format!("{} from {}{relay}; {}", self.message, self.client, self.said)
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offer { ip, boot } => write!(f, "offered {ip}, {boot}"),
+            Self::Ack { ip, boot } => write!(f, "acknowledged {ip}, {boot}"),
+            Self::Nak { reason } => write!(f, "refused: {reason}"),
+            Self::Nothing { reason } => write!(f, "not answered: {reason}"),
+            Self::AddressConflict { ip } => write!(f, "it found {ip} in use by another host"),
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "boot file {file}"),
+            Self::None => f.write_str("no boot file"),
+            Self::Missing(why) => write!(f, "no boot file: {why}"),
+        }
+    }
 }

@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 pub mod boot;
 pub mod boot_files;
+pub mod checked;
 pub mod content;
 pub mod error;
 pub mod images;

@@ -1,34 +1,30 @@
-//! Reads an image file once: its SHA-256, and the format that its first bytes show. No sniffing tool is run on it
-//! (CVE-2024-44082).
+//! Reads a whole image file: what it is and its SHA-256. Blocks.
 
-use provisioner_wire::{ids::hex, order::ImageFormat};
+use super::{
+    cache::Contents,
+    format::{HEAD, detect},
+};
+use provisioner_wire::ids::hex;
 use sha2::{Digest, Sha256};
-use std::{fs::File, io, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
-/// Hash (hexadecimal) and detected format; `None` where nothing compressed is recognised.
-pub fn read(path: &Path) -> io::Result<(String, Option<ImageFormat>)> {
+pub(super) fn read(path: &Path) -> io::Result<Contents> {
     let mut file = File::open(path)?;
+    let mut head = Vec::with_capacity(HEAD);
+    file.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     let mut hasher = Sha256::new();
+    hasher.update(&head);
     let mut buffer = vec![0; 1 << 20];
-    let mut format = None;
-    let mut first = true;
     loop {
-        let length = file.read(&mut buffer)?;
-        let Some(read) = buffer.get(..length).filter(|read| !read.is_empty()) else { break };
-        if first {
-            format = detect(read);
-            first = false;
+        let count = file.read(&mut buffer)?;
+        match buffer.get(..count) {
+            Some(bytes) if count > 0 => hasher.update(bytes),
+            _ => break,
         }
-        hasher.update(read);
     }
-    Ok((hex(&hasher.finalize()), format))
-}
-
-fn detect(head: &[u8]) -> Option<ImageFormat> {
-    let magics: [(&[u8], ImageFormat); 3] = [
-        (&[0x1f, 0x8b], ImageFormat::Gz),
-        (&[0xfd, b'7', b'z', b'X', b'Z', 0], ImageFormat::Xz),
-        (&[0x28, 0xb5, 0x2f, 0xfd], ImageFormat::Zst),
-    ];
-    magics.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, format)| *format)
+    Ok(Contents { sha256: hex(&hasher.finalize()), detected: detect(&head).to_owned() })
 }

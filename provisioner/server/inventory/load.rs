@@ -130,7 +130,8 @@ pub(crate) fn yaml_problem(file: &Path, error: &serde_saphyr::Error) -> Problem 
         None => file.display().to_string(),
     };
     let message = error.to_string();
-    // The reader ends its text with the place that already stands in front.
-    let message = message.split(" at line ").next().unwrap_or_default().trim().to_owned();
+    // The reader ends its text with the place that already stands in front, and with advice for programmers.
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default().trim();
     Problem::new(place, message)
 }

@@ -8,9 +8,11 @@ pub mod check;
 pub mod hardware;
 pub mod identity;
 pub mod image;
+mod json;
 mod load;
 pub(crate) mod located;
 pub mod matching;
+pub mod password;
 mod problem;
 pub mod profile;
 pub mod values;
@@ -18,11 +20,15 @@ pub mod values;
 pub use check::check;
 pub use hardware::{Bmc, Hardware, Nic, Password, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
+pub use json::{check_change, from_json};
 pub use load::load;
 pub(crate) use load::{strict, yaml_problem};
 pub(crate) use located::Located;
+pub use password::BMC_PASSWORD;
 pub use problem::Problem;
-pub use profile::{DiskHints, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy};
+pub use profile::{
+    DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,
+};
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
     Size,

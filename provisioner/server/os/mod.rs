@@ -5,9 +5,11 @@
 
 mod cloud_init;
 mod context;
+mod templates;
 
 pub use crate::inventory::KernelArgument;
 pub use context::Site;
+pub use templates::{ReadError, read_templates};
 
 use crate::{
     inventory::{Hardware, OperatingSystem, Problem, Profile},

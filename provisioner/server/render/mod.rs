@@ -1,4 +1,4 @@
-//! PURE but for [`Templates::read`]. Template files and one context → the text of a machine's config files.
+//! PURE. Template files and one context → the text of a machine's config files.
 //!
 //! `templates/machine-config/SET/NAME.KIND.j2` gives the file NAME. KIND says how a value stands in it, so that a value
 //! never becomes structure: `yaml` writes `{{ x }}` as a quoted YAML scalar (lists and maps in flow style), `sh` as one
@@ -13,8 +13,7 @@ use minijinja::{
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    path::{Path, PathBuf},
+    io,
 };
 
 /// Instructions one file may take; the samples take some hundreds.
@@ -32,16 +31,6 @@ pub struct RenderError {
     /// From 1; 0 where the whole file is meant.
     pub line: usize,
     pub message: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("{path}: {error}")]
-    Io { path: PathBuf, error: io::Error },
-    #[error("{path}: a template's name is NAME.yaml.j2, NAME.sh.j2 or NAME.txt.j2")]
-    Name { path: PathBuf },
-    #[error(transparent)]
-    Syntax(#[from] RenderError),
 }
 
 /// All template sets, parsed.
@@ -71,31 +60,19 @@ impl std::fmt::Debug for Rendered {
 }
 
 impl Templates {
-    /// Reads every set below `folder` (`templates/machine-config`). Files that do not end in `.j2` are left alone.
-    pub fn read(folder: &Path) -> Result<Self, ReadError> {
-        let mut files = Vec::new();
-        for set in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
-            for path in entries(&set)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "j2"))
-            {
-                let name = path.strip_prefix(folder).ok().and_then(Path::to_str).map(str::to_owned);
-                let name = name.ok_or_else(|| ReadError::Name { path: path.clone() })?;
-                let source =
-                    fs::read_to_string(&path).map_err(|error| ReadError::Io { path: path.clone(), error })?;
-                files.push((name, source));
-            }
-        }
-        Self::new(files)
-    }
-
     /// `files` are (`SET/NAME.KIND.j2`, source).
-    pub fn new(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, ReadError> {
+    pub fn new(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, RenderError> {
         let mut environment = environment();
         let mut sets: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut sources = BTreeMap::new();
         for (name, source) in files {
             let (set, file) = name.split_once('/').unwrap_or(("", &name));
             if set.is_empty() || Kind::of(&name).is_none() {
-                return Err(ReadError::Name { path: name.into() });
+                return Err(RenderError {
+                    template: name,
+                    line: 0,
+                    message: "a template's name is SET/NAME.yaml.j2, NAME.sh.j2 or NAME.txt.j2".to_owned(),
+                });
             }
             let partial = file.starts_with('_');
             let templates = sets.entry(set.to_owned()).or_default();
@@ -291,16 +268,6 @@ impl io::Write for Capped {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Paths in a folder, sorted.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let failed = |error| ReadError::Io { path: folder.to_owned(), error };
-    let entries = fs::read_dir(folder).map_err(failed)?;
-    let mut paths =
-        entries.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::{House, records};
+use super::House;
 use crate::{
     http::{
+        checked,
         content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
         error::Problem,
     },
@@ -81,7 +82,7 @@ impl Real {
             machine: &machine.name,
             generation: machine.generation,
             boot_hash: &claim.boot_hash,
-            ttl: profile.token.ttl,
+            ttl: profile.token.ttl.duration(),
         };
         let key = self.keyring.derive(builtin::PURPOSE);
         let minted = builtin::mint(&key, &request, now).map_err(|e| e.to_string())?;
@@ -122,11 +123,11 @@ impl Real {
 
 impl Content for Real {
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        records::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())
+        checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())
     }
 
     fn facts(&self, spec: &Value) -> Facts {
-        records::facts(spec)
+        checked::facts(spec)
     }
 
     fn preflight<'a>(

@@ -1,9 +1,10 @@
 //! The hardware folder: loaded whole at start, or not at all.
 
-use super::{House, content::names, records};
+use super::{House, content::names};
 use crate::{
+    http::checked::take_secrets,
     inventory::load,
-    render::Templates,
+    os,
     store::{self, declared::Kind},
     workflow::{
         Engine,
@@ -32,7 +33,7 @@ pub async fn declare_all(house: &House, engine: &Engine) -> Result<()> {
     tx.commit().await?;
     for mut hardware in inventory.machines {
         let name = hardware.name.clone();
-        let secrets = records::take_secrets(&mut hardware, Some(folder)).map_err(|problems| {
+        let secrets = take_secrets(&mut hardware, Some(folder)).map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.place, p.what)).collect();
             anyhow::anyhow!("machine {name}: {}", lines.join("; "))
         })?;
@@ -54,7 +55,7 @@ pub async fn declare_all(house: &House, engine: &Engine) -> Result<()> {
 pub fn check(folder: &Path) -> Result<String, Vec<String>> {
     let beside = folder.parent().unwrap_or(Path::new(".")).join("templates/machine-config");
     let counted = || -> Result<String> {
-        let templates = Templates::read(&beside)?;
+        let templates = os::read_templates(&beside)?;
         match load(folder, &names(&templates)) {
             Ok(all) => Ok(format!(
                 "{} machines, {} profiles, {} images: no problem",

@@ -3,7 +3,6 @@
 mod boot_plane;
 mod content;
 mod hardware;
-mod records;
 
 pub use hardware::check;
 
@@ -13,7 +12,7 @@ use crate::{
     config::{Config, Database},
     http::{self, App, Parts, Settings, boot_files::BootFiles, listen::Bound, live::Live, script, tls},
     image::Images,
-    os::Site,
+    os::{self, Site},
     render::Templates,
     secret::{KeySource, Keyring},
     store::Db,
@@ -100,8 +99,8 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         Database::Sqlite(file) => Db::sqlite(file).await?,
         Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
     };
-    let templates = Arc::new(Templates::read(&config.templates_dir.join("machine-config"))?);
-    let images = Arc::new(Images::new(&config.images_dir));
+    let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
+    let images = Arc::new(Images::remembering(&config.images_dir, &config.data_dir));
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());

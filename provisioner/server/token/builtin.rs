@@ -3,11 +3,8 @@
 //! A token is derived from the keyring and the claim, not drawn: minting twice for one claim gives the same token, so a
 //! crash between minting and delivery neither loses one nor makes a second.
 
-use super::{MintRequest, Minted, TokenError, TokenRefusal};
-use crate::{
-    machine::Time,
-    secret::{HashedToken, PlainToken},
-};
+use super::{HashedToken, MintRequest, Minted, PlainToken, TokenError, TokenRefusal};
+use crate::machine::Time;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -39,7 +36,7 @@ pub fn mint(key: &[u8; 32], request: &MintRequest<'_>, now: Time) -> Result<Mint
         }
         if text.len() == ID + 1 + SECRET {
             let token = PlainToken::new(text.as_str());
-            return Ok(Minted { hash: token.hash(), expires: now + request.ttl.duration(), token });
+            return Ok(Minted { hash: token.hash(), expires: now + request.ttl, token });
         }
     }
     Err(TokenError::Derivation)
@@ -81,7 +78,6 @@ pub fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Ttl;
     use proptest::prelude::*;
     use provisioner_wire::{Generation, MachineName};
     use std::collections::{HashMap, HashSet};
@@ -92,7 +88,7 @@ mod tests {
             machine: &machine,
             generation: Generation(generation),
             boot_hash: boot,
-            ttl: Ttl::default(),
+            ttl: std::time::Duration::from_secs(3600),
         };
         mint(&[key; 32], &request, Time(1000)).unwrap()
     }

@@ -6,7 +6,7 @@ use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
     image::Images,
-    inventory::{Hardware, ImageDeclaration, Profile},
+    inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Profile},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
     render::Templates,
@@ -24,8 +24,6 @@ use uuid::Uuid;
 
 /// One act at a BMC. Shorter than [`crate::machine::wants::IN_FLIGHT_MAX`], so that two can never overlap.
 const BMC_WITHIN: Duration = Duration::from_secs(120);
-/// Field of the sealed BMC password in the store.
-pub const BMC_PASSWORD: &str = "bmc-password";
 
 /// What acts are done with.
 pub struct Performer {

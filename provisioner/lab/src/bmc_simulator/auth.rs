@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let path = request.uri().path().trim_end_matches('/');
-    let open = matches!(path, "/redfish" | "/redfish/v1")
-        || (path == super::documents::SESSIONS && request.method() == axum::http::Method::POST);
+    let login = path.strip_suffix("/Members").unwrap_or(path) == super::documents::SESSIONS;
+    let open = matches!(path, "/redfish" | "/redfish/v1" | "/redfish/v1/odata" | "/redfish/v1/$metadata")
+        || (login && request.method() == axum::http::Method::POST);
     if open || is_known(&shared, request.headers()) {
         return next.run(request).await;
     }

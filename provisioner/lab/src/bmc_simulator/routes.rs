@@ -4,6 +4,7 @@ use super::{
     ResetTypes,
     auth::{guard, login, logout, refuse},
     documents,
+    protocol::{headers, metadata, odata},
     state::Shared,
 };
 use axum::{
@@ -11,9 +12,9 @@ use axum::{
     body::Bytes,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use redfish_codegen::models::computer_system::{
     BootSource,
@@ -28,9 +29,12 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/redfish", get(async || Json(json!({ "v1": "/redfish/v1/" }))))
         .route("/redfish/v1", get(root))
         .route("/redfish/v1/", get(root))
+        .route("/redfish/v1/odata", get(odata))
+        .route("/redfish/v1/$metadata", get(metadata))
         .route("/redfish/v1/SessionService", get(session_service))
         .route("/redfish/v1/SessionService/Sessions", get(sessions).post(login))
-        .route("/redfish/v1/SessionService/Sessions/{number}", delete(logout))
+        .route("/redfish/v1/SessionService/Sessions/Members", post(login))
+        .route("/redfish/v1/SessionService/Sessions/{number}", get(session).delete(logout))
         .route("/redfish/v1/Systems", get(systems))
         .route("/redfish/v1/Systems/{id}", get(system).patch(patch_system))
         .route("/redfish/v1/Systems/{id}/ResetActionInfo", get(reset_action_info))
@@ -42,6 +46,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/redfish/v1/Managers/BMC", get(async || Json(documents::manager())))
         .fallback(async || missing())
         .layer(from_fn_with_state(shared.clone(), guard))
+        .layer(from_fn(headers))
         .with_state(shared)
 }
 
@@ -85,6 +90,13 @@ async fn sessions(State(shared): State<Shared>) -> Response {
     let open: Vec<String> =
         shared.state().sessions.keys().map(|number| format!("{}/{number}", documents::SESSIONS)).collect();
     Json(documents::collection(documents::SESSIONS, "Session", &open)).into_response()
+}
+
+async fn session(State(shared): State<Shared>, Path(number): Path<u64>) -> Response {
+    if !shared.state().sessions.contains_key(&number) {
+        return missing();
+    }
+    Json(documents::session(number, &shared.config().user)).into_response()
 }
 
 #[derive(Deserialize)]
