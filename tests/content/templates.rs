@@ -1,3 +1,5 @@
+//! Rendering of the sample profiles, and hostile values in them.
+
 use super::{repository, template_names, templates};
 use proptest::prelude::*;
 use provisioner::{
@@ -251,7 +253,7 @@ fn hostile_values_do_not_change_the_seed() {
     hardware.labels.insert("l".into(), evil.into());
     let user = yaml(&render(&profile, &hardware), "user-data");
     assert_eq!(user["ssh_authorized_keys"], json!([evil]));
-    assert_eq!(user["runcmd"], json!([["/run/provisioner/phone-home"]]));
+    assert_eq!(user["runcmd"], json!([["/usr/bin/python3", "/run/provisioner/phone-home"]]));
     let labels: Value = serde_json::from_str(&written(&user, "/etc/provisioner/labels.json")).unwrap();
     assert_eq!(labels["l"], evil);
     assert!(builtin::is_well_formed(TOKEN));
