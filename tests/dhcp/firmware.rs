@@ -11,12 +11,7 @@ use std::{fmt::Write, fs, net::Ipv4Addr};
 
 /// Name of the capture, the boot file, option 60.
 const FIRMWARE: [(&str, &str, Option<&str>); 13] = [
-    (
-        "aavmf-arm64.httpclient-arch19.discover",
-        "http://10.88.0.1:8080/boot/files/ipxe-arm64.efi",
-        HTTP,
-        false,
-    ),
+    ("aavmf-arm64.httpclient-arch19.discover", "http://10.88.0.1:8080/boot/files/ipxe-arm64.efi", HTTP),
     ("aavmf-arm64.pxeclient-arch11.discover", "ipxe-arm64.efi", None),
     ("ovmf-x64-ipxe-rom.pxeclient-arch7.discover", "snponly.efi", None),
     ("ovmf-x64-ipxe-rom.pxeclient-arch7-ipxe.discover", SCRIPT, None),
