@@ -1,5 +1,6 @@
 //! DHCP against captured firmware, every recorded packet at hand, and real clients in network namespaces.
 
+mod advertise;
 mod captures;
 mod clients;
 mod firmware;

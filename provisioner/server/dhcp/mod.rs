@@ -5,6 +5,7 @@
 //! In: packets, and three traits that `serve` fills: what is declared, where leases are kept, where it is told. Out:
 //! packets, [`LeaseRecord`]s before any acknowledgement, one [`Heard`] per packet for the machine's timeline.
 
+pub mod advertise;
 pub mod answer;
 pub mod bootfile;
 pub mod client;

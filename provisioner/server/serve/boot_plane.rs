@@ -67,6 +67,11 @@ pub async fn start(
         let directory = Arc::new(Declared::new(house));
         let journal = Arc::new(Journal(house.db.clone()));
         let server = Server::new(subnets, serving, &kept, directory, journal, ear);
+        let interface = config.interface.clone();
+        parts.spawn(async move {
+            dhcp::advertise::serve(interface).await;
+            bail!("router advertisements have ended")
+        });
         let clock = house.clock.clone();
         parts.spawn(async move {
             sockets::serve(socket, server, clock).await;
