@@ -1,5 +1,7 @@
 //! TFTP with real clients: tftp-hpa, atftp, curl and busybox, and a probe-then-read as firmware does it.
 
+mod loss;
+
 use bytes::Bytes;
 use provisioner::tftp::{End, Files, Hearing, Transferred, socket::serve};
 use std::{

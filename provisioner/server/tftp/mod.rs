@@ -3,6 +3,7 @@
 //!
 //! In: read requests. Out: the bytes of a known name, and one [`Transferred`] per transfer for the timeline.
 
+pub mod request;
 pub mod socket;
 pub mod transfer;
 

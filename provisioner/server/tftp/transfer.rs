@@ -1,5 +1,6 @@
 //! PURE. One TFTP read transfer (RFC 1350, 2347, 2348, 2349, 7440): packets and silence in, packets out.
 
+use super::request::{ReadRequest, Refusal};
 use bytes::Bytes;
 use std::time::Duration;
 use tftpd::{ErrorCode, OptionType, Packet, TransferOption};
@@ -65,21 +66,17 @@ impl Transfer {
         open: impl Fn(&str) -> Option<Bytes>,
         now: Duration,
     ) -> (Option<String>, Begun) {
-        let refuse = |code, message: &'static str| Begun::Refuse(error(code, message), message);
-        // Names that are not UTF-8 and option values that are not numbers end here, too.
-        let Some(request) = Packet::deserialize(packet).ok() else {
-            return (None, refuse(ErrorCode::IllegalOperation, "not a read request"));
+        let ReadRequest { name, options } = match ReadRequest::read(packet) {
+            Ok(request) => request,
+            Err((name, Refusal { code, message })) => {
+                return (name, Begun::Refuse(error(code, message), message));
+            }
         };
-        let Packet::Rrq { filename, mode, options } = request else {
-            return (None, refuse(ErrorCode::AccessViolation, "only reading is allowed"));
+        let Some(data) = open(&name) else {
+            let message = "no such file";
+            return (Some(name), Begun::Refuse(error(ErrorCode::FileNotFound, message), message));
         };
-        if !mode.eq_ignore_ascii_case("octet") {
-            return (Some(filename), refuse(ErrorCode::IllegalOperation, "only octet mode"));
-        }
-        let Some(data) = open(&filename) else {
-            return (Some(filename), refuse(ErrorCode::FileNotFound, "no such file"));
-        };
-        (Some(filename), Self::start(data, &options, now))
+        (Some(name), Self::start(data, &options, now))
     }
 
     fn start(data: Bytes, options: &[TransferOption], now: Duration) -> Begun {
@@ -112,6 +109,10 @@ impl Transfer {
     fn agree(&mut self, options: &[TransferOption]) -> Vec<TransferOption> {
         let mut agreed: Vec<TransferOption> = Vec::new();
         for asked in options {
+            // Asked for twice, the first counts: what is acknowledged is what is done.
+            if agreed.iter().any(|a| a.option == asked.option) {
+                continue;
+            }
             let value = match asked.option {
                 // RFC 2348: 8 to 65464; the server may lower it.
                 OptionType::BlockSize if (8..=65464).contains(&asked.value) => {
@@ -131,9 +132,7 @@ impl Transfer {
                 }
                 _ => continue,
             };
-            if agreed.iter().all(|a| a.option != asked.option) {
-                agreed.push(TransferOption { option: asked.option, value });
-            }
+            agreed.push(TransferOption { option: asked.option, value });
         }
         agreed
     }
@@ -349,6 +348,16 @@ mod tests {
         }
         assert!(!text.contains('x'));
         assert_eq!(transfer.patience(), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn an_option_asked_twice_is_done_as_it_is_acknowledged() {
+        static DATA: [u8; 5000] = [1; 5000];
+        let (mut transfer, packets) =
+            begin(&DATA, &[("blksize", "1000"), ("blksize", "8"), ("blksize", "7")]);
+        assert!(String::from_utf8_lossy(&packets[0]).contains("blksize\u{0}1000"));
+        let Next::Send(first) = transfer.hear(&ack(0), Duration::ZERO) else { panic!() };
+        assert_eq!(first[0].len(), 1004);
     }
 
     #[test]
