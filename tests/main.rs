@@ -3,7 +3,9 @@
 
 mod api;
 mod bmc;
+mod boot_contract;
 mod content;
+mod dhcp;
 mod install;
 mod tftp;
 mod tidy;

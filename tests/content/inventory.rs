@@ -1,3 +1,5 @@
+//! The inventory loader on real files, and the sample data centre.
+
 use super::{repository, template_names};
 use proptest::prelude::*;
 use provisioner::inventory::{

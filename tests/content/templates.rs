@@ -1,3 +1,5 @@
+//! Rendering of the sample profiles, and hostile values in them.
+
 use super::{repository, template_names, templates};
 use proptest::prelude::*;
 use provisioner::{

@@ -75,12 +75,12 @@ impl fmt::Display for NoBoot {
 pub fn candidates(platform: Platform) -> &'static [&'static str] {
     match platform {
         Platform::Bios => &["undionly.kpxe", "ipxe.pxe"],
-        Platform::UefiX86 => &["snponly-i386.efi", "ipxe-i386.efi"],
+        Platform::UefiX86 => &["ipxe-i386.efi"],
         Platform::UefiX64 => &["snponly.efi", "ipxe.efi"],
-        Platform::UefiArm32 => &["snponly-arm32.efi", "ipxe-arm32.efi"],
+        Platform::UefiArm32 => &["ipxe-arm32.efi"],
         Platform::UefiArm64 => &["snponly-arm64.efi", "ipxe-arm64.efi"],
-        Platform::UefiRiscv64 => &["snponly-riscv64.efi", "ipxe-riscv64.efi"],
-        Platform::UefiLoong64 => &["snponly-loong64.efi", "ipxe-loong64.efi"],
+        Platform::UefiRiscv64 => &["ipxe-riscv64.efi"],
+        Platform::UefiLoong64 => &["ipxe-loong64.efi"],
     }
 }
 

@@ -21,8 +21,19 @@ use std::{
 
 pub const KERNEL: &str = "vmlinuz";
 pub const INITRAMFS: &str = "initramfs.img";
-/// What `dhcp/bootfile` may name; a file that is not there is told at start.
-pub const IPXE: [&str; 4] = ["undionly.kpxe", "snponly.efi", "ipxe.efi", "ipxe-arm64.efi"];
+/// What `dhcp/bootfile` may name, where it is there; a test holds the two lists together.
+pub const IPXE: [&str; 10] = [
+    "undionly.kpxe",
+    "ipxe.pxe",
+    "snponly.efi",
+    "ipxe.efi",
+    "snponly-arm64.efi",
+    "ipxe-arm64.efi",
+    "ipxe-i386.efi",
+    "ipxe-arm32.efi",
+    "ipxe-riscv64.efi",
+    "ipxe-loong64.efi",
+];
 
 #[derive(Debug, thiserror::Error)]
 #[error("boot file {}: {source} (made by `cargo xtask boot-assets`)", path.display())]
@@ -44,7 +55,7 @@ impl BootFiles {
             match std::fs::read(&path) {
                 Ok(bytes) => insert(&mut files, name, bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::warn!(file = %path.display(), "missing: machines that need it cannot boot from here");
+                    tracing::debug!(file = %path.display(), "missing: machines that need it cannot boot from here");
                 }
                 Err(source) => return Err(LoadError { path, source }),
             }
@@ -52,6 +63,7 @@ impl BootFiles {
         if files.is_empty() {
             return Err(LoadError { path: ipxe.join("*"), source: io::ErrorKind::NotFound.into() });
         }
+        tracing::info!(folder = %ipxe.display(), files = ?files.keys(), "iPXE");
         for (name, path) in [(KERNEL, kernel), (INITRAMFS, initramfs)] {
             let bytes = std::fs::read(path).map_err(|source| LoadError { path: path.to_owned(), source })?;
             insert(&mut files, name, bytes);

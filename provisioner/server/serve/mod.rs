@@ -165,11 +165,9 @@ fn performer(house: &House) -> Performer {
     }
 }
 
-fn until(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // An error means that the sender is gone, which is an end, too.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end, too.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 async fn signal() -> Result<()> {

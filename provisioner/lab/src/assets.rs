@@ -1,0 +1,68 @@
+//! Where `cargo xtask boot-assets` puts what machines boot.
+
+use anyhow::{Result, bail};
+use provisioner_wire::report::Firmware;
+use std::path::{Path, PathBuf};
+
+/// A folder of boot assets.
+#[derive(Debug, Clone)]
+pub struct Assets {
+    root: PathBuf,
+}
+
+impl Assets {
+    /// The folder at `root`, there or not.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// For tests: the folder in `PROVISIONER_ASSETS`, with everything in it.
+    pub fn from_environment() -> Result<Self> {
+        let Some(root) = std::env::var_os("PROVISIONER_ASSETS") else {
+            bail!("PROVISIONER_ASSETS is not set; run the VM tests by `cargo xtask test`");
+        };
+        let assets = Self::at(root);
+        for file in [assets.kernel(), assets.initramfs(), assets.image("tiny")] {
+            if !file.exists() {
+                bail!("{} is missing; `cargo xtask boot-assets` makes it", file.display());
+            }
+        }
+        Ok(assets)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// iPXE binaries by the name firmware asks for.
+    pub fn ipxe(&self) -> PathBuf {
+        self.root.join("ipxe")
+    }
+
+    pub fn kernel(&self) -> PathBuf {
+        self.root.join("agent/vmlinuz")
+    }
+
+    pub fn initramfs(&self) -> PathBuf {
+        self.root.join("agent/initramfs.img")
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// A compressed disk image, `debian` or `tiny`.
+    pub fn image(&self, name: &str) -> PathBuf {
+        self.images().join(format!("{name}.raw.zst"))
+    }
+}
+
+/// OVMF's code and its variable store, as Debian's package has them; none for BIOS, which QEMU brings itself.
+pub fn ovmf(firmware: Firmware) -> Option<(&'static Path, &'static Path)> {
+    match firmware {
+        Firmware::Bios => None,
+        Firmware::Uefi => {
+            Some((Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd")))
+        }
+    }
+}

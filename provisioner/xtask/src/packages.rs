@@ -1,0 +1,114 @@
+//! Debian packages: what lacks is installed, and said.
+
+use crate::console::say;
+use anyhow::{Context, Result, bail};
+use provisioner_lab::process;
+use std::{fs, process::Command};
+
+/// To make kernels, initramfs and images.
+pub const ASSETS: &[&str] = &[
+    "busybox-static",
+    "dosfstools",
+    "e2fsprogs",
+    "gdisk",
+    "kmod",
+    "mmdebstrap",
+    "mtools",
+    "syslinux",
+    "syslinux-common",
+    "systemd-boot-efi",
+    "zstd",
+];
+/// To run machines and their BMCs.
+pub const LAB: &[&str] = &[
+    "dnsmasq-base",
+    "iproute2",
+    "ipxe-qemu",
+    "libvirt-clients",
+    "libvirt-daemon-system",
+    "ovmf",
+    "python3-libvirt",
+    "python3-venv",
+    "qemu-system-x86",
+    "qemu-utils",
+    "seabios",
+    "util-linux",
+];
+
+/// Installs those of `wanted` that are not there.
+pub fn ensure(wanted: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("missing Debian packages; as root: apt-get install {}", missing.join(" "));
+    }
+    say(&format!("  installing Debian packages: {}", missing.join(" ")));
+    apt(&["update"])?;
+    let mut arguments = vec!["install", "-y", "--no-install-recommends", "--allow-downgrades"];
+    arguments.extend(&missing);
+    // A newer qemu-utils from backports conflicts with this release's QEMU, and apt would remove it without a word
+    // rather than take it back to the fitting version: so it is named with its release.
+    let fitting = format!("qemu-utils/{}", codename()?);
+    if missing.contains(&"qemu-system-x86") {
+        arguments.retain(|package| *package != "qemu-utils");
+        arguments.push(&fitting);
+    }
+    apt(&arguments)?;
+    let still: Vec<&str> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();
+    if !still.is_empty() {
+        bail!("apt-get said all went well, but these are not installed: {}", still.join(" "));
+    }
+    Ok(())
+}
+
+/// The newest kernel package that the meta package `meta` names, and its version.
+pub fn kernel(meta: &str) -> Result<(String, String)> {
+    let mut found = kernel_now(meta);
+    if found.is_err() {
+        apt(&["update"])?;
+        found = kernel_now(meta);
+    }
+    found
+}
+
+fn kernel_now(meta: &str) -> Result<(String, String)> {
+    let depends = process::run("apt-cache", ["depends", meta])?;
+    let name = depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .find(|name| name.starts_with("linux-image-"))
+        .with_context(|| format!("{meta}: depends on no kernel; are the package lists there?"))?;
+    let policy = process::run("apt-cache", ["policy", name])?;
+    let version = policy
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate: "))
+        .with_context(|| format!("{name}: no candidate"))?;
+    Ok((name.to_owned(), version.to_owned()))
+}
+
+fn is_installed(package: &str) -> bool {
+    process::run("dpkg-query", ["-W", "-f", "${db:Status-Status}", package]).is_ok_and(|s| s == "installed")
+}
+
+fn is_root() -> bool {
+    process::run("id", ["-u"]).is_ok_and(|id| id.trim() == "0")
+}
+
+/// `bookworm`.
+pub fn codename() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(name
+        .context("/etc/os-release has no VERSION_CODENAME; this needs Debian")?
+        .trim_matches('"')
+        .to_owned())
+}
+
+/// apt-get without questions.
+pub fn apt(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.arg("-q").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    process::output(&mut command).map(|_| ())
+}
