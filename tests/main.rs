@@ -1,7 +1,12 @@
 //! Every integration test, in one binary: one link instead of a dozen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod api;
 mod bmc;
+mod boot_contract;
+mod content;
+mod dhcp;
 mod install;
+mod tftp;
 mod tidy;
 mod world;

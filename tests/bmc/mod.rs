@@ -1,9 +1,11 @@
 //! The BMC client against BMCs: our simulator, sushy-emulator, and the recorded trees of real vendors.
 
 mod faults;
+mod hostile;
 mod simulator;
 mod sushy;
 mod tree;
+mod validator;
 mod vendors;
 
 use provisioner::bmc::{Bmc, BmcError, BmcTarget, Pin, redfish::Redfish, retry::Patience, session::Limits};

@@ -3,14 +3,22 @@
 use super::{FAST, LONG, close, open, open_pinned, simulated, target};
 use provisioner::{
     bmc::{
-        Bmc, Cause, NetBoot, OverrideSet, Power, PowerChange,
-        governor::{Governor, Hold, Kind, Policy},
-        redfish::Redfish,
+        Bmc, BmcTarget, Cause, NetBoot, OverrideSet, Power, PowerChange, Visits,
+        governor::{Hold, Kind, Policy},
+        redfish::{Redfish, RedfishDoor},
     },
     machine::Time,
 };
-use provisioner_lab::bmc_simulator::{BootFrom, Etags, MemoryMachine, ResetTypes, SimulatedSystem};
-use std::{sync::Arc, time::Duration};
+use provisioner_lab::bmc_simulator::{
+    BootFrom, Etags, Fault, FaultKind, MemoryMachine, ResetTypes, SimulatedSystem,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 #[tokio::test]
 async fn reads_who_the_machine_is_and_leaves_no_session() {
@@ -169,28 +177,67 @@ async fn a_dropped_client_gives_its_session_back() {
     panic!("the session is still open");
 }
 
+/// Visits whose clock is in the test's hand.
+fn visits() -> (Visits, Arc<AtomicI64>) {
+    let clock = Arc::new(AtomicI64::new(0));
+    let hand = clock.clone();
+    let door = Box::new(RedfishDoor { limits: FAST });
+    (Visits::new(door, Policy::USUAL, move || Time(hand.load(Ordering::SeqCst))), clock)
+}
+
 #[tokio::test]
-async fn a_wrong_password_is_tried_once_and_not_shown_and_the_breaker_keeps_the_account() {
+async fn a_wrong_password_is_not_shown_and_the_breaker_keeps_the_account() {
     let (sim, _) = simulated(true, |_| {}).await;
-    let (mut governor, mut now) = (Governor::default(), Time(0));
-    let mut holds = vec![];
-    for _ in 0..20 {
-        now = now + Duration::from_secs(60);
-        match governor.begin(&Policy::USUAL, Kind::Read, now) {
-            Err(wait) => holds.push(wait.why),
-            Ok(()) => {
-                let target = target(&sim.url(), "admin", "wrong-canary", None);
-                let error = Redfish::open(target, FAST, LONG).await.unwrap_err();
-                assert_eq!(error.cause, Cause::Unauthorized);
-                assert!(!error.is_transient());
-                assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
-                governor.end(Kind::Read, now, Some(&error.cause));
-            }
+    let (visits, clock) = visits();
+    let wrong = target(&sim.url(), "admin", "wrong-canary", None);
+    let read = |target: BmcTarget| visits.pay(target, Kind::Read, LONG, |bmc, within| bmc.power(within));
+    let mut refused = vec![];
+    for minute in 1..=20 {
+        clock.store(minute * 60_000, Ordering::SeqCst);
+        let error = read(wrong.clone()).await.outcome.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        match &error.cause {
+            Cause::Unauthorized => refused.push(minute),
+            Cause::Held(wait) => assert_eq!(wait.why, Hold::LoginsRefused),
+            _ => panic!("{error}"),
         }
     }
-    // Minutes 1 and 2, then one probe after 15 more.
+    assert_eq!(refused, [1, 2, 17], "two, then one probe in 15 minutes");
     assert_eq!(sim.session_counts(), (0, 3, 0));
-    assert!(holds.iter().all(|hold| *hold == Hold::LoginsRefused));
+
+    let right = target(&sim.url(), "admin", "secret-canary-bmc", None);
+    assert!(matches!(read(right.clone()).await.outcome.unwrap_err().cause, Cause::Held(_)));
+    visits.redeclared(&right);
+    assert_eq!(read(right).await.outcome.unwrap(), Power::On);
+    assert_eq!((sim.open_sessions(), sim.session_counts()), (0, (1, 3, 1)));
+}
+
+#[tokio::test]
+async fn a_visit_closes_its_session_also_when_its_act_fails_and_tells_the_pin() {
+    let (sim, machine) = simulated(false, |config| config.tls = true).await;
+    let (visits, clock) = visits();
+    let target = target(&sim.url(), "admin", "secret-canary-bmc", None);
+    let visit = visits.pay(target.clone(), Kind::Change, LONG, |bmc, within| {
+        Box::pin(async move {
+            bmc.network_boot_once(NetBoot::Pxe, within).await?;
+            bmc.set_power(PowerChange::On, within).await
+        })
+    });
+    let held = visits
+        .pay(target.clone(), Kind::Change, LONG, |bmc, within| bmc.set_power(PowerChange::ForceOff, within));
+    let (visit, held) = tokio::join!(visit, held);
+    visit.outcome.unwrap();
+    assert!(visit.pin.is_some());
+    let Cause::Held(wait) = held.outcome.unwrap_err().cause else { panic!("two changes at once") };
+    assert_eq!(wait.why, Hold::InFlight);
+
+    clock.store(60_000, Ordering::SeqCst);
+    sim.arm(Fault { nth: 5, kind: FaultKind::Status(403) });
+    let failed =
+        visits.pay(target, Kind::Change, LONG, |bmc, within| bmc.set_power(PowerChange::Cycle, within)).await;
+    assert!(matches!(failed.outcome.unwrap_err().cause, Cause::Refused { status: 403, .. }));
+    assert_eq!((failed.pin, sim.open_sessions()), (visit.pin, 0));
+    assert_eq!(machine.boots(), [BootFrom::Pxe]);
 }
 
 #[tokio::test]
@@ -249,4 +296,25 @@ async fn a_bmc_that_hangs_ends_at_the_deadline() {
     let error = Redfish::open(target, FAST, Duration::from_millis(700)).await.unwrap_err();
     assert!(matches!(error.cause, Cause::Timeout { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn changes_by_task_are_waited_for() {
+    let span = Duration::from_millis(120);
+    let (sim, machine) = simulated(false, |config| config.tasks = Some(span)).await;
+    let bmc = open(&sim).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    bmc.network_boot_once(NetBoot::Pxe, LONG).await.unwrap();
+    assert!(begun.elapsed() >= span);
+    bmc.set_power(PowerChange::On, LONG).await.unwrap();
+    assert!(begun.elapsed() >= 2 * span);
+    assert_eq!(machine.boots(), [BootFrom::Pxe]);
+    close(bmc).await;
+}
+
+#[tokio::test]
+async fn a_login_without_location_is_still_logged_out() {
+    let (sim, _) = simulated(true, |config| config.session_without_location = true).await;
+    close(open(&sim).await.unwrap()).await;
+    assert_eq!((sim.open_sessions(), sim.session_counts()), (0, (1, 0, 1)));
 }

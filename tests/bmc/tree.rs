@@ -109,6 +109,10 @@ async fn answer(State(tree): State<Tree>, method: Method, uri: Uri, body: Bytes)
     if method == Method::PATCH
         && let Some(document) = inner.documents.get_mut(&path)
     {
+        // A document may say how it takes a PATCH: with an answer, or with nothing done.
+        if let Some(answer) = document.get("test-patch") {
+            return recorded(answer);
+        }
         merge(document, &body);
         return StatusCode::NO_CONTENT.into_response();
     }

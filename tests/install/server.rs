@@ -253,7 +253,7 @@ impl Inner {
             path::CONFIG => self.config(),
             path::RESULT => {
                 let result: StepResult = serde_json::from_slice(&request.body).unwrap();
-                if !seen.results.contains(&result) {
+                if seen.results.last() != Some(&result) {
                     seen.results.push(result);
                 }
                 (204, Vec::new())

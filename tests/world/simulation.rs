@@ -682,7 +682,7 @@ impl World {
             _ => Event::Provision { workflow, profile: "q".into() },
         };
         self.tell(rack, &event);
-        if self.racks[rack].id.0.as_u128() % 8 == 0 {
+        if self.racks[rack].id.0.as_u128().is_multiple_of(8) {
             let ms = self.rng.i64(1_000..600_000);
             self.after(ms, Happening::PowerCut(rack));
         }

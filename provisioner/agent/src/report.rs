@@ -14,7 +14,7 @@ use std::{
 
 const LINES_AT_ONCE: usize = 200;
 /// How often the last lines are tried before the agent leaves.
-const LAST_TRIES: u32 = 4;
+const LAST_TRIES: u32 = 3;
 
 /// Sends until dropped; dropping tries a few times to send what is left.
 #[derive(Debug)]

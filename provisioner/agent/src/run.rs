@@ -179,6 +179,7 @@ struct Agent<'a> {
 impl Agent<'_> {
     fn obey(&self) -> Result<Ended, ServerError> {
         let mut last_wait = String::new();
+        let mut last_order = None;
         loop {
             match self.server.order()? {
                 Order::Wait { reason, seconds } => {
@@ -190,7 +191,14 @@ impl Agent<'_> {
                 }
                 order @ Order::Reboot { .. } => return self.leave(&order, Ended::Reboot),
                 order @ Order::PowerOff { .. } => return self.leave(&order, Ended::PowerOff),
-                order => self.step(&order)?,
+                order => {
+                    if last_order.as_ref() == Some(&order) {
+                        // A server that does not get on must not be asked as fast as the network can.
+                        std::thread::sleep(self.settings.patience.longest_pause);
+                    }
+                    self.step(&order)?;
+                    last_order = Some(order);
+                }
             }
         }
     }
@@ -212,7 +220,7 @@ impl Agent<'_> {
         self.log.begin(Some(name), 0);
         let done = match order {
             Order::Wipe(wipe) => self.wipe(wipe).map(|()| None),
-            Order::WriteImage(write) => self.write_image(write).map(Some),
+            Order::WriteImage(write) => self.write_image(write),
             Order::PlaceConfig(place) => self.place_config(place).map(|()| None),
             Order::Wait { .. } | Order::Reboot { .. } | Order::PowerOff { .. } => Ok(None),
         };
@@ -227,8 +235,6 @@ impl Agent<'_> {
                 self.log.say(format_args!("{name}: failed: {reason}"));
                 self.tell(order, Outcome::Failed { reason: reason.clone() })?;
                 (self.settings.on_failure)(&reason);
-                // The server may order the same again at once.
-                std::thread::sleep(self.settings.patience.first_pause);
                 Ok(())
             }
         }
@@ -262,7 +268,7 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn write_image(&self, order: &WriteImage) -> Result<String, StepError> {
+    fn write_image(&self, order: &WriteImage) -> Result<Option<String>, StepError> {
         let image = &order.image;
         let disk = self.disk(&order.disk)?;
         if let Some(need) = image.raw_size_bytes.filter(|need| *need > disk.size_bytes) {
@@ -281,9 +287,12 @@ impl Agent<'_> {
         );
         // Every byte is written once and read back once.
         let total = image.raw_size_bytes.unwrap_or(0) * 2;
-        let written = write_image(&mut device, &mut |done| self.log.progress(done, total), |most, take| {
-            image::stream(image, source, most, take)
-        });
+        let written = write_image(
+            &mut device,
+            image.raw_sha256.as_deref(),
+            &mut |done| self.log.progress(done, total),
+            |most, take| image::stream(image, source, most, take),
+        );
         let written = written.map_err(|error| StepError::Write {
             image: image.name.clone(),
             disk: format!("/dev/{} ({})", disk.name, disk.identity()),

@@ -8,6 +8,7 @@ mod auth;
 mod backend;
 mod documents;
 mod fault;
+mod protocol;
 mod routes;
 mod server;
 mod state;
@@ -41,6 +42,12 @@ pub struct SimulatorConfig {
     pub power_lag: Duration,
     /// Takes "Once" and keeps "Continuous" until it is changed, like sushy-emulator.
     pub never_once: bool,
+    /// Says when the last reset was; many BMCs do not.
+    pub last_reset_time: bool,
+    /// Answers a login without `Location` (the body names the session).
+    pub session_without_location: bool,
+    /// Answers changes with 202 and a task monitor that ends after this time.
+    pub tasks: Option<Duration>,
     /// The root's and the systems' `Vendor`/`Manufacturer`.
     pub vendor: String,
 }
@@ -99,6 +106,9 @@ impl SimulatorConfig {
             reset_types: ResetTypes::AllowableValues(types.map(str::to_owned).to_vec()),
             power_lag: Duration::ZERO,
             never_once: false,
+            last_reset_time: true,
+            session_without_location: false,
+            tasks: None,
             vendor: "Simulated".to_owned(),
         }
     }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod qmp;
 pub mod serial;
 pub mod sushy;
+pub mod venv;
 pub mod vm;
 
 pub use assets::Assets;

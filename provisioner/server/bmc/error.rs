@@ -1,6 +1,6 @@
 //! What can go wrong with a BMC, in classes that the engine can act on and words that an operator can.
 
-use super::Pin;
+use super::{Pin, governor::Wait};
 use std::{fmt, time::Duration};
 
 /// A failed call to a BMC. Never contains a password, a token or a whole document.
@@ -28,6 +28,8 @@ pub enum Cause {
     Unreachable(String),
     /// Another key than the pinned one. A person must decide.
     TlsPinChanged { expected: Pin, seen: Pin },
+    /// Not asked: our own governor holds the request back, for the BMC's sake.
+    Held(Wait),
     /// The credentials are wrong.
     Unauthorized,
     /// The BMC, or our own breaker for its sake, refuses logins for a while.
@@ -49,7 +51,11 @@ pub enum Cause {
 impl Cause {
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Timeout { .. } | Self::Uncertain(_) | Self::LockedOut { .. } => true,
+            Self::Unreachable(_)
+            | Self::Timeout { .. }
+            | Self::Uncertain(_)
+            | Self::LockedOut { .. }
+            | Self::Held(_) => true,
             Self::Refused { status, .. } => matches!(status, 408 | 409 | 429 | 500 | 502 | 503 | 504),
             Self::Protocol(_) => true,
             Self::TlsPinChanged { .. }
@@ -71,6 +77,7 @@ impl fmt::Display for Cause {
                 "its TLS key changed (pinned {expected}, seen {seen}); if its certificate was renewed on purpose, \
                  re-pin the machine's BMC, otherwise someone may be in between"
             ),
+            Self::Held(wait) => write!(f, "not asked: {}", wait.why),
             Self::Unauthorized => {
                 f.write_str("user name or password is wrong; correct the machine's BMC credentials")
             }

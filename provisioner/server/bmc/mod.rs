@@ -1,6 +1,6 @@
 //! Talks to a machine's BMC: who it is, is it on, boot once from the network, power. The engine sees only [`Bmc`];
 //! [`redfish::Redfish`] is the real one. What must be sent is decided by pure functions ([`power`], [`boot`],
-//! [`quirks`], [`retry`]); when a BMC may be asked at all by the pure [`governor`]. [`http`] holds the sockets.
+//! [`quirks`], [`retry`]); when a BMC may be asked at all by the pure [`governor`]. [`http`] holds the sockets. Who wants something of a BMC pays it a visit ([`visit::Visits::pay`]).
 //!
 //! In: a [`BmcTarget`] (address, credentials, pin) and a deadline per call. Out: an answer, or a [`BmcError`] that
 //! says what an operator can do.
@@ -10,6 +10,7 @@ pub mod document;
 pub mod error;
 pub mod governor;
 pub mod http;
+pub mod http_error;
 pub mod pin;
 pub mod power;
 pub mod quirks;
@@ -18,10 +19,12 @@ pub mod reset;
 pub mod retry;
 pub mod session;
 pub mod target;
+pub mod visit;
 
 pub use error::{BmcError, Cause};
 pub use pin::Pin;
 pub use target::{BmcAddress, BmcTarget};
+pub use visit::{Visit, Visits};
 
 use provisioner_wire::Mac;
 use std::{future::Future, pin::Pin as Pinned, time::Duration};

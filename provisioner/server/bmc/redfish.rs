@@ -4,7 +4,7 @@ use super::{
     Answer, Bmc, BmcDoor, BmcError, BmcIdentity, BmcTarget, Cause, NetBoot, OverrideSet, Pin, Power,
     PowerChange, boot,
     document::{BootState, System, has_message, link_of, mac_of, members_of, text_of},
-    http::HttpError,
+    http_error::HttpError,
     quirks::{Evidence, Quirks},
     reset,
     session::{Limits, Session},
@@ -137,8 +137,8 @@ impl Redfish {
         let system = self.read_system(until).await?;
         let place = self.boot_place(&system, until).await?;
         let body = boot::set(&place.boot, &method, &self.quirks).map_err(impossible)?;
-        self.patch_boot(&system, &place, &body, until).await?;
-        let shown = self.see_boot(&place, until, |state| boot::holds(state, &method)).await?;
+        let staged = self.patch_boot(&system, place, &body, until).await?;
+        let shown = self.see_boot(&staged, until, |state| boot::holds(state, &method)).await?;
         shown.map_err(|state| {
             impossible(format!(
                 "it took the boot override, but shows {} {}",
@@ -155,10 +155,14 @@ impl Redfish {
             if boot::is_clear(&place.boot) && system.boot.as_ref().is_none_or(boot::is_clear) {
                 return Ok(());
             }
-            self.patch_boot(&system, &place, &boot::clear(target_too), until).await?;
+            let staged = match self.patch_boot(&system, place, &boot::clear(target_too), until).await {
+                Ok(staged) => staged,
+                // sushy-emulator answers 400 to "Disabled" alone.
+                Err(Cause::Refused { status: 400, .. }) if !target_too => continue,
+                Err(cause) => return Err(cause),
+            };
             let clear = |state: &BootState| boot::is_clear(state).then_some(());
-            // An emulator that ignores "Disabled" will not come round: no use to wait for it as long as for a real BMC.
-            if self.see_boot(&place, until, clear).await?.is_ok() {
+            if self.see_boot(&staged, until, clear).await?.is_ok() {
                 return Ok(());
             }
         }
@@ -182,32 +186,31 @@ impl Redfish {
         Ok(Place { path: system.path.clone(), etag: system.etag.clone(), boot })
     }
 
-    /// Patches; where an AMI answers that this is a thing of its future state, patches that.
+    /// Patches and tells where; where an AMI answers that this is a thing of its future state, it is patched there.
     async fn patch_boot(
         &self,
         system: &System,
-        place: &Place,
+        place: Place,
         body: &boot::BootPatch,
         until: Instant,
-    ) -> Result<(), Cause> {
-        match self.session.patch(&place.path, place.etag.as_deref(), body, until).await {
-            Err(HttpError::Status { body: answer, .. })
-                if has_message(&answer, "OperationSupportedInFutureStateURI") =>
-            {
-                let staged = format!("{}/SD", system.path);
-                let etag = self.session.find(&staged, until).await?;
-                let etag = etag.and_then(|document| System::read(&staged, &document).etag);
-                self.session.patch(&staged, etag.as_deref(), body, until).await
-            }
-            sent => sent,
+    ) -> Result<String, Cause> {
+        let sent = self.session.patch(&place.path, place.etag.as_deref(), body, until).await;
+        let future = matches!(&sent, Err(HttpError::Status { body, .. })
+            if has_message(body, "OperationSupportedInFutureStateURI"));
+        if !future {
+            return sent.map(|()| place.path).map_err(HttpError::into_cause);
         }
-        .map_err(HttpError::into_cause)
+        let path = format!("{}/SD", system.path);
+        let etag =
+            self.session.find(&path, until).await?.and_then(|document| System::read(&path, &document).etag);
+        let sent = self.session.patch(&path, etag.as_deref(), body, until).await;
+        sent.map(|()| path).map_err(HttpError::into_cause)
     }
 
-    /// Reads the override back until it is as wanted: some BMCs show it late. `Ok(Err)`: how it stands instead.
+    /// Reads the override back, at the system and where it was staged, until it is as wanted: some BMCs show it late. `Ok(Err)`: how it stands instead.
     async fn see_boot<T>(
         &self,
-        place: &Place,
+        staged: &str,
         until: Instant,
         wanted: impl Fn(&BootState) -> Option<T>,
     ) -> Result<Result<T, BootState>, Cause> {
@@ -217,14 +220,14 @@ impl Redfish {
             if let Some(found) = wanted(&shown) {
                 return Ok(Ok(found));
             }
-            if place.path != self.system
-                && let Some(document) = self.session.find(&place.path, until).await?
-                && let Some(staged) = document.get("Boot").and_then(BootState::read)
+            if staged != self.system
+                && let Some(document) = self.session.find(staged, until).await?
+                && let Some(state) = document.get("Boot").and_then(BootState::read)
             {
-                if let Some(found) = wanted(&staged) {
+                if let Some(found) = wanted(&state) {
                     return Ok(Ok(found));
                 }
-                shown = staged;
+                shown = state;
             }
             if Instant::now() + self.session.limits.poll >= give_up {
                 return Ok(Err(shown));

@@ -4,7 +4,7 @@
 use super::{
     Cause, PowerChange,
     document::{ResetAction, System, reset_types_of},
-    http::HttpError,
+    http_error::HttpError,
     power::{Move, name_of, next_move, reached, repeats_harm},
     session::Session,
 };

@@ -4,7 +4,8 @@
 use super::{
     Cause,
     document::{etag_of, has_message, sessions_of},
-    http::{Http, HttpError, NO_ETAG},
+    http::{Http, NO_ETAG},
+    http_error::HttpError,
     retry::{Patience, again},
     target::BmcTarget,
 };
@@ -104,7 +105,10 @@ impl Session {
         let root = session.get(ROOT, until).await.map_err(HttpError::into_cause)?;
         let quirks = BmcQuirks::classify(&RootEvidence::from_root(&root));
         session.bmc = CompatBmc::new(bmc, Arc::new(quirks));
-        session.sessions = sessions_of(&root);
+        // Some roots leave out links to what is there all the same.
+        let unlinked = session.bmc.quirks().bug_missing_root_nav_properties();
+        session.sessions =
+            sessions_of(&root).or_else(|| unlinked.then(|| format!("{ROOT}/SessionService/Sessions")));
         session.root = root;
         session.identify(until).await?;
         Ok(session)

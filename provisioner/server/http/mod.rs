@@ -1,1 +1,143 @@
-//! http
+//! Every route of the server on one screen. In: requests of iPXE, agents, nodes, operators. Out: events for the engine
+//! and answers from the store; nothing here changes a machine by itself.
+
+pub mod agent;
+pub mod api;
+pub mod auth;
+pub mod boot;
+pub mod boot_files;
+pub mod checked;
+pub mod content;
+pub mod error;
+pub mod images;
+pub mod listen;
+pub mod live;
+pub mod node;
+pub mod script;
+pub mod tls;
+
+use crate::{store::Db, workflow::Engine};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    routing::{get, post},
+};
+use content::Content;
+use live::Live;
+use provisioner_wire::{channel::PrivateKey, order::path};
+use std::{sync::Arc, time::Duration};
+use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
+
+/// From a request's head to its answer's head; a body that trickles in ends here. Bodies of answers may take longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the routes share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// What `serve` brings together.
+pub struct Parts {
+    pub engine: Engine,
+    /// The server's lasting X25519 key; agents are told its public half by their boot script.
+    pub key: PrivateKey,
+    pub content: Box<dyn Content>,
+    /// Makes iPXE scripts.
+    pub scripts: Box<boot::Scripts>,
+    pub live: Live,
+    pub settings: Settings,
+}
+
+/// Values of the configuration that answers are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Base URL of the plain listener as machines reach it.
+    pub plain_url: String,
+    pub discovery: bool,
+    /// Added to the agent's kernel command line.
+    pub kernel_arguments: Vec<String>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+impl App {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub fn db(&self) -> &Db {
+        self.0.engine.db()
+    }
+
+    pub fn key(&self) -> &PrivateKey {
+        &self.0.key
+    }
+
+    pub fn content(&self) -> &dyn Content {
+        &*self.0.content
+    }
+
+    pub fn scripts(&self) -> &boot::Scripts {
+        &*self.0.scripts
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.0.live
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+}
+
+/// The plain listener: what firmware, iPXE and agents can speak. `boot_files` serves the kernel, the initramfs and
+/// the iPXE binaries. The API answers here only to this host itself.
+pub fn plain(app: &App, boot_files: Router) -> Router {
+    let routes = Router::new()
+        .route("/boot/{file}", get(boot::script).head(boot::head))
+        .route(path::CLAIM, post(agent::claim))
+        .route(path::ORDER, post(agent::order))
+        .route(path::LICENCE, post(agent::licence))
+        .route(path::CONFIG, post(agent::config))
+        .route(path::RESULT, post(agent::result))
+        .route(path::PROGRESS, post(agent::progress))
+        .route("/images/{sha256}", get(images::image));
+    let routes = routes.merge(common()).with_state(app.clone()).merge(boot_files);
+    finish(routes.merge(listen::loopback_only(api::routes(app))))
+}
+
+/// The TLS listener: operators, and nodes that phone home.
+pub fn tls(app: &App) -> Router {
+    finish(common().with_state(app.clone()).merge(api::routes(app)))
+}
+
+fn common() -> Router<App> {
+    Router::new().route("/node/v1/{machine}/ready", post(node::ready)).route("/healthz", get(healthz))
+}
+
+/// Alive, and the database answers.
+async fn healthz(axum::extract::State(app): axum::extract::State<App>) -> error::Result<&'static str> {
+    crate::store::events::last(&mut app.db().read().await?).await?;
+    Ok("ok\n")
+}
+
+fn finish(routes: Router) -> Router {
+    routes
+        .layer(DefaultBodyLimit::max(error::BODY_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_WITHIN))
+        .layer(TraceLayer::new_for_http())
+}

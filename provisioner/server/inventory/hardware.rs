@@ -9,8 +9,8 @@ use super::{
 use ipnet::Ipv4Net;
 use provisioner_wire::{Mac, MachineName, report::Firmware};
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize, Serializer};
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 use uuid::Uuid;
 
 /// Template values: names to any JSON value.
@@ -87,8 +87,7 @@ pub struct Bmc {
 }
 
 /// Where a BMC password is. It never comes back out: [`Password::Value`] is written as `"stored"`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone)]
 pub enum Password {
     /// `{file: NAME}`: first line of a file below the hardware folder, or of an absolute path.
     File(SecretPath),
@@ -107,6 +106,40 @@ impl Serialize for Password {
             Self::Env(name) => serializer.serialize_newtype_variant("Password", 1, "env", name),
             Self::Value(_) | Self::Stored => serializer.serialize_unit_variant("Password", 3, "stored"),
         }
+    }
+}
+
+// By hand: serde's own reader would quote a password, written where a reference belongs, in its error.
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            file: Option<SecretPath>,
+            env: Option<EnvName>,
+            value: Option<SecretString>,
+        }
+        struct Reader;
+        const FORMS: &str = "a password is one of {file: NAME}, {env: NAME}, {value: …} or stored";
+        impl<'de> de::Visitor<'de> for Reader {
+            type Value = Password;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(FORMS)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Password, E> {
+                if text == "stored" { Ok(Password::Stored) } else { Err(E::custom(FORMS)) }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Password, A::Error> {
+                let given = Given::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                match (given.file, given.env, given.value) {
+                    (Some(path), None, None) => Ok(Password::File(path)),
+                    (None, Some(name), None) => Ok(Password::Env(name)),
+                    (None, None, Some(value)) => Ok(Password::Value(value)),
+                    _ => Err(de::Error::custom(FORMS)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Reader)
     }
 }
 

@@ -4,14 +4,31 @@
 //! In: YAML files ([`load`]) or one record. Out: an [`Inventory`] in which every reference holds and no identity is used
 //! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
 
+pub mod check;
 pub mod hardware;
+pub mod identity;
 pub mod image;
+mod json;
+mod load;
+pub(crate) mod located;
+pub mod matching;
+pub mod password;
+mod problem;
 pub mod profile;
 pub mod values;
 
+pub use check::check;
 pub use hardware::{Bmc, Hardware, Nic, Password, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
-pub use profile::{DiskHints, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy};
+pub use json::{check_change, from_json};
+pub use load::load;
+pub(crate) use load::{strict, yaml_problem};
+pub(crate) use located::Located;
+pub use password::BMC_PASSWORD;
+pub use problem::Problem;
+pub use profile::{
+    DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,
+};
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
     Size,

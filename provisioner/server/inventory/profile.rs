@@ -2,9 +2,8 @@
 
 use super::{
     Hardware, Values,
-    values::{AbsoluteDirectory, KernelArgument, Line, Period, RecordName, Size},
+    values::{AbsoluteDirectory, KernelArgument, Line, Period, RecordName, Size, Ttl},
 };
-use crate::token::{IssuerKind, Ttl};
 use provisioner_wire::order::{PartitionSelector, Place, WipeMethod};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +111,15 @@ pub struct TokenPolicy {
     pub issuer: IssuerKind,
     /// From when the config is rendered; `1m` to `2h`.
     pub ttl: Ttl,
+}
+
+/// Who mints a profile's tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IssuerKind {
+    /// This server: kubeadm's format, spent by phoning home.
+    #[default]
+    Builtin,
 }
 
 /// How a node shows that it is up, and until when after its reboot.

@@ -1,7 +1,6 @@
 //! The small values that declarations are made of. Each is checked where it is parsed, so that a stored one is always
 //! good, and each is written back as the text it was read from.
 
-use crate::token::parse_span;
 use provisioner_wire::Mac;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{
@@ -229,7 +228,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let exact = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match exact {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => self.0.fmt(f),
@@ -295,7 +294,74 @@ impl TryFrom<String> for Period {
 
 impl From<Period> for String {
     fn from(period: Period) -> Self {
-        crate::token::span_text(period.0)
+        span_text(period.0)
+    }
+}
+
+/// How long a token lives, from when it is minted: one minute to two hours; one hour where nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Ttl(Duration);
+
+impl Ttl {
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for Ttl {
+    fn default() -> Self {
+        Self(Duration::from_secs(3600))
+    }
+}
+
+impl FromStr for Ttl {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        parse_span(text).filter(|span| (60..=7200).contains(&span.as_secs())).map(Self).ok_or_else(|| {
+            BadValue::new(format!("{} is not a token's life (1m to 2h, like 1h or 30m)", shown(text)))
+        })
+    }
+}
+
+impl TryFrom<String> for Ttl {
+    type Error = BadValue;
+    fn try_from(text: String) -> Result<Self, BadValue> {
+        text.parse()
+    }
+}
+
+impl From<Ttl> for String {
+    fn from(ttl: Ttl) -> Self {
+        span_text(ttl.0)
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&span_text(self.0))
+    }
+}
+
+/// Reads a whole number with `s`, `m`, `h` or `d`.
+fn parse_span(text: &str) -> Option<Duration> {
+    let (digits, seconds) = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)]
+        .into_iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit).map(|digits| (digits, seconds)))?;
+    if digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// What [`parse_span`] reads, in the largest unit that is exact.
+fn span_text(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        s if s % 3600 == 0 => format!("{}h", s / 3600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
     }
 }
 

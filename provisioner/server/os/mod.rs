@@ -1,1 +1,73 @@
-//! os
+//! From a machine, its profile and a token to the files of its config, valid for its operating system.
+//!
+//! One file an operating system: its validator, with the place and the system's own words in each error. [`preflight`]
+//! does all of it with a token that opens nothing, before any power change.
+
+mod cloud_init;
+mod context;
+mod templates;
+
+pub use crate::inventory::KernelArgument;
+pub use context::Site;
+pub use templates::{ReadError, read_templates};
+
+use crate::{
+    inventory::{Hardware, OperatingSystem, Problem, Profile},
+    render::{Rendered, Templates},
+    token::{PlainToken, builtin},
+};
+use provisioner_wire::{
+    Generation,
+    order::{Config, ConfigFile},
+};
+
+/// Renders and validates the config of one machine in one generation. Errors hold no secret.
+pub fn config(
+    templates: &Templates,
+    profile: &Profile,
+    hardware: &Hardware,
+    generation: Generation,
+    site: &Site,
+    token: &PlainToken,
+) -> Result<Config, Vec<Problem>> {
+    let context = context::Context::new(profile, hardware, generation, site, token);
+    let files = templates
+        .render(profile.template.as_str(), &context, &[token.reveal()])
+        .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
+    let config = Config { files: files.into_iter().map(file).collect() };
+    validate(profile.os, &config).map_err(|problems| redacted(problems, token))?;
+    Ok(config)
+}
+
+/// [`config`] with a dummy token: what runs before any power change.
+pub fn preflight(
+    templates: &Templates,
+    profile: &Profile,
+    hardware: &Hardware,
+    site: &Site,
+) -> Result<(), Vec<Problem>> {
+    config(templates, profile, hardware, Generation(0), site, &builtin::dummy()).map(|_| ())
+}
+
+/// Whether `os` will take these files. The place of a problem is `FILE:LINE:COLUMN` in the rendered file.
+pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    for file in &config.files {
+        if file.name.is_empty() || file.name.starts_with('.') || file.name.contains(['/', '\0']) {
+            problems.push(Problem::new(file.name.clone(), "not a file name"));
+        }
+    }
+    match os {
+        OperatingSystem::CloudInit => cloud_init::validate(config, &mut problems),
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn file(rendered: Rendered) -> ConfigFile {
+    ConfigFile { name: rendered.name, contents: rendered.contents, mode: rendered.mode }
+}
+
+fn redacted(problems: Vec<Problem>, token: &PlainToken) -> Vec<Problem> {
+    let redact = |p: Problem| Problem::new(p.place, p.message.replace(token.reveal(), "…"));
+    problems.into_iter().map(redact).collect()
+}

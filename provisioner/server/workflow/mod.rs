@@ -4,8 +4,12 @@
 //! machine state; [`journal`] is what it needs of a store, so that the same turn runs under the seeded simulation;
 //! [`perform`] does one act and answers with a result.
 
+pub mod declare;
+pub mod discover;
 pub mod engine;
 pub mod journal;
+pub mod perform;
+pub mod plan;
 pub mod turn;
 
 pub use engine::{Engine, Hands};

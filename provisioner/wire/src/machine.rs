@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 /// Where a machine stands, in one word; the name in the API, the CLI, logs and pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Phase {
     /// Heard on the network, not declared by anyone; waits for approval.
     Discovered,
@@ -50,6 +51,7 @@ impl std::fmt::Display for Phase {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum WorkflowKind {
     Provision,
     Wipe,
@@ -68,19 +70,24 @@ impl std::fmt::Display for WorkflowKind {
 
 /// One machine, without any secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MachineView {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub name: MachineName,
     pub phase: Phase,
     /// Why it is there or what it waits for, for a person.
     pub reason: String,
+    #[cfg_attr(feature = "schema", schema(value_type = u64))]
     pub generation: Generation,
     pub workflow: Option<WorkflowKind>,
     pub profile: Option<String>,
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub macs: Vec<Mac>,
     pub uuid: Option<uuid::Uuid>,
     pub bmc: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Bytes done and total of the running step.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<u64>>))]
     pub progress: Option<(u64, u64)>,
     /// Epoch milliseconds of the last change.
     pub changed_at_ms: i64,

@@ -7,7 +7,10 @@ use super::{
     held::{END_BYTES, Ends},
     table::TableError,
 };
-use crate::image::{ImageError, Streamed};
+use crate::image::{
+    ImageError, Streamed,
+    hash::{Fingerprint, sha256_is_cheap},
+};
 use provisioner_wire::ids::hex;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -25,6 +28,8 @@ pub enum WriteError {
     Table(#[from] TableError),
     #[error("the disk has {size} bytes, too small for {need}")]
     TooSmall { size: u64, need: u64 },
+    #[error("unpacked its SHA-256 is {is}, but the image is declared with {declared}")]
+    RawHash { is: String, declared: String },
     #[error("the disk did not keep what was written: {what} reads back differently")]
     ReadBack { what: &'static str },
     #[error("{first}; and then the partition table could not be cleared: {second}")]
@@ -36,23 +41,26 @@ pub enum WriteError {
 pub struct Written {
     pub raw_bytes: u64,
     /// SHA-256 of the image's raw bytes as they were read back, before the partition table was fitted to the disk.
-    pub read_back_sha256: String,
+    /// Absent where none was declared and the processor would take long for it.
+    pub read_back_sha256: Option<String>,
 }
 
 /// Takes one block and its offset.
 pub type Take<'a> = dyn FnMut(&Aligned, u64) -> Result<(), WriteError> + 'a;
 
 /// Writes what `pour` gives; `pour` gets the most bytes that fit, and returns only when every check of the source has
-/// passed. `progress` hears bytes written plus bytes read back. The licence must be spent before.
+/// passed. `raw_sha256` is the declared hash of the raw bytes, checked on what is read back. `progress` hears bytes
+/// written plus bytes read back. The licence must be spent before.
 pub fn write_image(
     device: &mut dyn Device,
+    raw_sha256: Option<&str>,
     progress: &mut dyn FnMut(u64),
     pour: impl FnOnce(u64, &mut Take<'_>) -> Result<Streamed, WriteError>,
 ) -> Result<Written, WriteError> {
     if device.size() < 4 * END_BYTES {
         return Err(WriteError::TooSmall { size: device.size(), need: 4 * END_BYTES });
     }
-    write_all(device, progress, pour).map_err(|first| match clear_ends(device) {
+    write_all(device, raw_sha256, progress, pour).map_err(|first| match clear_ends(device) {
         Ok(()) => first,
         Err(second) => WriteError::NotCleared { first: Box::new(first), second: Box::new(second) },
     })
@@ -60,6 +68,7 @@ pub fn write_image(
 
 fn write_all(
     device: &mut dyn Device,
+    raw_sha256: Option<&str>,
     progress: &mut dyn FnMut(u64),
     pour: impl FnOnce(u64, &mut Take<'_>) -> Result<Streamed, WriteError>,
 ) -> Result<Written, WriteError> {
@@ -77,10 +86,9 @@ fn write_all(
     body.fill_hole()?;
     let Body { mut ends, .. } = body;
     device.flush().map_err(|error| WriteError::Io { what: "flushing the image", error })?;
-    let read_back_sha256 = read_back(device, &ends, streamed.raw_bytes, progress)?;
-    if read_back_sha256 != streamed.raw_sha256 {
-        return Err(WriteError::ReadBack { what: "the image" });
-    }
+    let mut seen = Seen::new(raw_sha256.is_some() || sha256_is_cheap());
+    read_back(device, &ends, streamed.raw_bytes, &mut seen, progress)?;
+    let read_back_sha256 = seen.judge(streamed.fingerprint, raw_sha256)?;
     ends.fit_table(sector, size)?;
     ends.write(device).map_err(|error| WriteError::Io { what: "writing the partition table", error })?;
     let kept = ends.are_on(device);
@@ -177,18 +185,51 @@ impl Body<'_> {
     }
 }
 
-/// SHA-256 of the image's `raw_bytes` bytes: the body from the disk, the ends as they are about to be written.
+/// What was read back, hashed.
+struct Seen {
+    fingerprint: Fingerprint,
+    sha256: Option<Sha256>,
+}
+
+impl Seen {
+    fn new(with_sha256: bool) -> Self {
+        Self { fingerprint: Fingerprint::default(), sha256: with_sha256.then(Sha256::new) }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.fingerprint.update(bytes);
+        if let Some(digest) = &mut self.sha256 {
+            digest.update(bytes);
+        }
+    }
+
+    /// The SHA-256, where it was made, when all is as it was written and as it was declared.
+    fn judge(self, written: u128, declared: Option<&str>) -> Result<Option<String>, WriteError> {
+        if self.fingerprint.finish() != written {
+            return Err(WriteError::ReadBack { what: "the image" });
+        }
+        let is = self.sha256.map(|digest| hex(&digest.finalize()));
+        match (is, declared) {
+            (Some(is), Some(declared)) if !is.eq_ignore_ascii_case(declared) => {
+                Err(WriteError::RawHash { is, declared: declared.to_owned() })
+            }
+            (is, _) => Ok(is),
+        }
+    }
+}
+
+/// Shows `seen` the image's `raw_bytes` bytes: the body from the disk, the ends as they are about to be written.
 fn read_back(
     device: &mut dyn Device,
     ends: &Ends,
     raw_bytes: u64,
+    seen: &mut Seen,
     progress: &mut dyn FnMut(u64),
-) -> Result<String, WriteError> {
-    let mut digest = Sha256::new();
+) -> Result<(), WriteError> {
     let upto = |bytes: &[u8], start: u64| {
         usize::try_from(raw_bytes.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len())
     };
-    digest.update(ends.head().get(..upto(ends.head(), 0)).unwrap_or_default());
+    seen.update(ends.head().get(..upto(ends.head(), 0)).unwrap_or_default());
     let mut buffer = Aligned::new(BLOCK_BYTES);
     let mut at = END_BYTES;
     let end = ends.tail_start().min(raw_bytes);
@@ -198,12 +239,12 @@ fn read_back(
         let read = usize::try_from(want.next_multiple_of(sector)).unwrap_or(BLOCK_BYTES);
         let room = buffer.room().get_mut(..read).unwrap_or_default();
         device.read_at(room, at).map_err(|error| WriteError::Io { what: "reading the image back", error })?;
-        digest.update(room.get(..usize::try_from(want).unwrap_or(0)).unwrap_or_default());
+        seen.update(room.get(..usize::try_from(want).unwrap_or(0)).unwrap_or_default());
         at += want;
         progress(raw_bytes + at);
     }
-    digest.update(ends.tail().get(..upto(ends.tail(), ends.tail_start())).unwrap_or_default());
-    Ok(hex(&digest.finalize()))
+    seen.update(ends.tail().get(..upto(ends.tail(), ends.tail_start())).unwrap_or_default());
+    Ok(())
 }
 
 #[cfg(test)]

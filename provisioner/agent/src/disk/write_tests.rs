@@ -1,3 +1,5 @@
+//! The writer on disks that fail, lie and lose power.
+
 use super::*;
 use crate::disk::fake::{Fake, Fault, gpt_image};
 use gpt::disk::LogicalBlockSize::{Lb512, Lb4096};
@@ -14,7 +16,9 @@ fn pour(image: &[u8]) -> impl FnOnce(u64, &mut Take<'_>) -> Result<Streamed, Wri
             block.copy_from(piece);
             take(&block, (n * BLOCK_BYTES) as u64)?;
         }
-        Ok(Streamed { raw_bytes: image.len() as u64, raw_sha256: hex(&Sha256::digest(&image)) })
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.update(&image);
+        Ok(Streamed { raw_bytes: image.len() as u64, fingerprint: fingerprint.finish() })
     }
 }
 
@@ -38,7 +42,7 @@ fn could_boot(disk: &[u8]) -> bool {
 }
 
 fn write(disk: &mut Fake, image: &[u8]) -> Result<Written, WriteError> {
-    write_image(disk, &mut |_| (), pour(image))
+    write_image(disk, Some(&hex(&Sha256::digest(image))), &mut |_| (), pour(image))
 }
 
 #[test]
@@ -47,7 +51,7 @@ fn the_image_is_there_and_the_table_fits_the_disk() {
     for faults in [vec![], vec![Fault::NoDiscard]] {
         let mut disk = Fake::of(old_system()).with(&faults);
         let written = write(&mut disk, &image).unwrap();
-        assert_eq!(written.read_back_sha256, hex(&Sha256::digest(&image)));
+        assert_eq!(written.read_back_sha256, Some(hex(&Sha256::digest(&image))));
         assert_eq!(disk.bytes[1 << 20..image.len()], image[1 << 20..]);
         let config = gpt::GptConfig::new().only_valid_headers(true);
         let table = config.open_from_device(std::io::Cursor::new(disk.bytes)).unwrap();
@@ -149,9 +153,17 @@ fn a_disk_that_drops_writes_is_found_out() {
 }
 
 #[test]
+fn the_declared_hash_of_the_raw_bytes_must_hold() {
+    let mut disk = Fake::of(old_system());
+    let error = write_image(&mut disk, Some(&"00".repeat(32)), &mut |_| (), pour(&image())).unwrap_err();
+    assert!(error.to_string().contains("unpacked its SHA-256 is"), "{error}");
+    assert!(!could_boot(&disk.bytes));
+}
+
+#[test]
 fn a_source_that_fails_at_its_end_leaves_no_table() {
     let mut disk = Fake::of(old_system());
-    let result = write_image(&mut disk, &mut |_| (), |most, take| {
+    let result = write_image(&mut disk, None, &mut |_| (), |most, take| {
         pour(&image())(most, take)?;
         Err(WriteError::Image(ImageError::Stopped))
     });

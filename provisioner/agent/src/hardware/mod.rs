@@ -57,3 +57,59 @@ fn link_name(path: impl AsRef<Path>) -> Option<String> {
 fn resolved(path: impl AsRef<Path>) -> Option<PathBuf> {
     std::fs::canonicalize(path).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::boot_mac;
+    use provisioner_wire::report::Firmware;
+
+    fn put(root: &Path, path: &str, contents: &[u8]) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, contents).unwrap();
+    }
+
+    #[test]
+    fn a_whole_machine_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, contents) in [
+            ("sys/class/dmi/id/product_uuid", &b"00112233-4455-6677-8899-AABBCCDDEEFF\n"[..]),
+            ("sys/class/dmi/id/product_serial", b" \n"),
+            ("sys/class/dmi/id/sys_vendor", b"Dell \x1b[31mInc.\xff\n"),
+            ("sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", b"\x06\0\0\0\x01"),
+            ("proc/cpuinfo", b"processor\t: 0\nmodel name\t: Xeon\n\nprocessor\t: 1\nmodel name\t: Xeon\n"),
+            ("proc/meminfo", b"MemTotal:       16384 kB\nMemFree: 1 kB\n"),
+            ("sys/class/net/lo/address", b"00:00:00:00:00:00\n"),
+            ("sys/class/net/br0/address", b"02:00:00:00:00:01\n"),
+            ("sys/class/net/eno1/address", b"52:54:00:00:00:aa\n"),
+            ("sys/class/net/eno1/carrier", b"1\n"),
+            ("sys/class/net/eno1/speed", b"25000\n"),
+            ("sys/class/net/eno1/device/vendor", b"0x8086\n"),
+            ("sys/class/net/eno2/address", b"02:00:00:00:00:02\n"),
+            ("sys/class/net/eno2/bonding_slave/perm_hwaddr", b"52:54:00:00:00:bb\n"),
+            ("sys/class/net/eno2/speed", b"-1\n"),
+            ("sys/class/net/eno2/device/vendor", b"0x8086\n"),
+        ] {
+            put(root.path(), path, contents);
+        }
+        let report = inspect(root.path(), boot_mac("BOOTIF=01-52-54-00-00-00-aa"));
+        assert_eq!(report.dmi.uuid.as_deref(), Some("00112233-4455-6677-8899-aabbccddeeff"));
+        assert_eq!(report.dmi.serial, None);
+        assert_eq!(report.dmi.manufacturer.as_deref(), Some("Dell [31mInc.\u{fffd}"));
+        assert_eq!((report.firmware, report.secure_boot), (Firmware::Uefi, Some(true)));
+        assert_eq!((report.cpu.cores, report.cpu.model.as_str(), report.memory_bytes), (2, "Xeon", 16 << 20));
+        let nics: Vec<_> = report.nics.iter().map(|n| (n.mac.to_string(), n.link, n.speed_mbit)).collect();
+        let (a, b) = ("52:54:00:00:00:aa".to_owned(), "52:54:00:00:00:bb".to_owned());
+        assert_eq!(nics, [(a, true, Some(25_000)), (b, false, None)]);
+        assert_eq!(report.boot_mac, report.nics.first().map(|n| n.mac));
+    }
+
+    #[test]
+    fn an_empty_tree_and_the_machine_that_runs_the_tests_are_survived() {
+        let empty = inspect(tempfile::tempdir().unwrap().path(), None);
+        assert_eq!((empty.disks.len(), empty.memory_bytes, empty.firmware), (0, 0, Firmware::Bios));
+        let here = inspect(Path::new("/"), None);
+        assert!(here.memory_bytes > 0 && here.cpu.cores > 0, "{here:?}");
+    }
+}

@@ -8,11 +8,10 @@ mod pipe;
 pub mod source;
 
 use crate::disk::buffer::{Aligned, BLOCK_BYTES};
-use hash::Hashing;
+use hash::{Fingerprint, Hashing};
 use limit::Limited;
 use pipe::PipeReader;
 use provisioner_wire::order::{Image, ImageFormat};
-use sha2::{Digest, Sha256};
 use source::{Source, SourceError};
 use std::{
     io::{self, Read},
@@ -37,18 +36,18 @@ pub enum ImageError {
     Unpack { url: String, format: ImageFormat, at: u64, error: io::Error },
     #[error("{url}: unpacked it has {is} bytes, but the image is declared with {declared}")]
     RawSize { url: String, is: u64, declared: u64 },
-    #[error("{url}: unpacked its SHA-256 is {is}, but the image is declared with {declared}")]
-    RawHash { url: String, is: String, declared: String },
     /// The taker of blocks failed; it knows why.
     #[error("called off")]
     Stopped,
 }
 
-/// What was streamed, all checks passed.
+/// What was streamed, all checks of the file and of its length passed. The raw bytes' own SHA-256, where declared, is
+/// checked when they are read back from the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Streamed {
     pub raw_bytes: u64,
-    pub raw_sha256: String,
+    /// Of the raw bytes.
+    pub fingerprint: u128,
 }
 
 /// Streams `image` into `take`, which gets blocks of [`BLOCK_BYTES`] (the last one shorter) and their offset. At most
@@ -99,15 +98,6 @@ fn judge(
             if let Some(declared) = image.raw_size_bytes.filter(|d| *d != raw.raw_bytes) {
                 return Err(ImageError::RawSize { url: url(), is: raw.raw_bytes, declared });
             }
-            if let Some(declared) =
-                image.raw_sha256.as_ref().filter(|d| !d.eq_ignore_ascii_case(&raw.raw_sha256))
-            {
-                return Err(ImageError::RawHash {
-                    url: url(),
-                    is: raw.raw_sha256,
-                    declared: declared.clone(),
-                });
-            }
             Ok(raw)
         }
     }
@@ -146,17 +136,14 @@ fn unpack(
         decompress::unpack(PipeReader::new(fetched), image.format).map_err(|e| damaged(0, e))?,
         most,
     );
-    let (mut digest, mut at) = (Sha256::new(), 0);
+    let (mut fingerprint, mut at) = (Fingerprint::default(), 0);
     loop {
         let mut block = spare.try_recv().unwrap_or_else(|_| Aligned::new(BLOCK_BYTES));
         block.fill_from(&mut reader).map_err(|e| damaged(at, e))?;
         if block.bytes().is_empty() {
-            return Ok(Streamed {
-                raw_bytes: at,
-                raw_sha256: provisioner_wire::ids::hex(&digest.finalize()),
-            });
+            return Ok(Streamed { raw_bytes: at, fingerprint: fingerprint.finish() });
         }
-        digest.update(block.bytes());
+        fingerprint.update(block.bytes());
         at += block.bytes().len() as u64;
         blocks.send(block).map_err(|_| ImageError::Stopped)?;
     }

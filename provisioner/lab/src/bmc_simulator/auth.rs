@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let path = request.uri().path().trim_end_matches('/');
-    let open = matches!(path, "/redfish" | "/redfish/v1")
-        || (path == super::documents::SESSIONS && request.method() == axum::http::Method::POST);
+    let login = path.strip_suffix("/Members").unwrap_or(path) == super::documents::SESSIONS;
+    let open = matches!(path, "/redfish" | "/redfish/v1" | "/redfish/v1/odata" | "/redfish/v1/$metadata")
+        || (login && request.method() == axum::http::Method::POST);
     if open || is_known(&shared, request.headers()) {
         return next.run(request).await;
     }
@@ -63,8 +64,10 @@ pub(super) async fn login(State(shared): State<Shared>, body: Bytes) -> Response
     let number = state.next_session;
     let token = format!("token-{number}");
     state.sessions.insert(number, Session { token: token.clone(), used: Instant::now() });
-    let headers = [("x-auth-token", token), ("location", format!("{}/{number}", super::documents::SESSIONS))];
-    (StatusCode::CREATED, headers, Json(super::documents::session(number, &config.user))).into_response()
+    let place = format!("{}/{number}", super::documents::SESSIONS);
+    let location = (!config.session_without_location).then_some([("location", place)]);
+    let body = Json(super::documents::session(number, &config.user));
+    (StatusCode::CREATED, [("x-auth-token", token)], location, body).into_response()
 }
 
 /// DELETE of a session.

@@ -118,12 +118,9 @@ pub(super) fn system(
         uuid: Some(UUID(system.uuid.clone())),
         power_state: Some(power),
         boot: Some(state.boot.clone()),
-        last_reset_time: Some(format!(
-            "2026-01-01T{:02}:{:02}:{:02}Z",
-            resets / 3600,
-            resets / 60 % 60,
-            resets % 60
-        )),
+        last_reset_time: config
+            .last_reset_time
+            .then(|| format!("2026-01-01T{:02}:{:02}:{:02}Z", resets / 3600, resets / 60 % 60, resets % 60)),
         ethernet_interfaces: link(format!("{path}/EthernetInterfaces")),
         links: Some(Links { managed_by: Some(link(MANAGER).into_iter().collect()), ..Default::default() }),
         actions: Some(Actions {

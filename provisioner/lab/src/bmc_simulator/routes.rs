@@ -4,6 +4,7 @@ use super::{
     ResetTypes,
     auth::{guard, login, logout, refuse},
     documents,
+    protocol::{headers, metadata, odata},
     state::Shared,
 };
 use axum::{
@@ -11,9 +12,9 @@ use axum::{
     body::Bytes,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use redfish_codegen::models::computer_system::{
     BootSource,
@@ -21,30 +22,53 @@ use redfish_codegen::models::computer_system::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/redfish", get(async || Json(json!({ "v1": "/redfish/v1/" }))))
         .route("/redfish/v1", get(root))
         .route("/redfish/v1/", get(root))
+        .route("/redfish/v1/odata", get(odata))
+        .route("/redfish/v1/$metadata", get(metadata))
         .route("/redfish/v1/SessionService", get(session_service))
         .route("/redfish/v1/SessionService/Sessions", get(sessions).post(login))
-        .route("/redfish/v1/SessionService/Sessions/{number}", delete(logout))
+        .route("/redfish/v1/SessionService/Sessions/Members", post(login))
+        .route("/redfish/v1/SessionService/Sessions/{number}", get(session).delete(logout))
         .route("/redfish/v1/Systems", get(systems))
         .route("/redfish/v1/Systems/{id}", get(system).patch(patch_system))
         .route("/redfish/v1/Systems/{id}/ResetActionInfo", get(reset_action_info))
         .route("/redfish/v1/Systems/{id}/Actions/ComputerSystem.Reset", post(reset))
         .route("/redfish/v1/Systems/{id}/EthernetInterfaces", get(interfaces))
         .route("/redfish/v1/Systems/{id}/EthernetInterfaces/{number}", get(interface))
+        .route("/redfish/v1/TaskService/TaskMonitors/{number}", get(task_monitor))
         .route("/redfish/v1/Managers", get(managers))
         .route("/redfish/v1/Managers/BMC", get(async || Json(documents::manager())))
         .fallback(async || missing())
         .layer(from_fn_with_state(shared.clone(), guard))
+        .layer(from_fn(headers))
         .with_state(shared)
 }
 
 fn missing() -> Response {
     refuse(StatusCode::NOT_FOUND, "ResourceMissingAtURI", "There is no such resource.")
+}
+
+/// A change was made: said at once, or by a task later.
+fn changed(shared: &Shared) -> Response {
+    let Some(span) = shared.config().tasks else { return StatusCode::NO_CONTENT.into_response() };
+    let mut state = shared.state();
+    state.tasks.push(Instant::now() + span);
+    let monitor = format!("/redfish/v1/TaskService/TaskMonitors/{}", state.tasks.len() - 1);
+    (StatusCode::ACCEPTED, [(header::LOCATION, monitor)]).into_response()
+}
+
+async fn task_monitor(State(shared): State<Shared>, Path(number): Path<usize>) -> Response {
+    match shared.state().tasks.get(number) {
+        Some(end) if Instant::now() < *end => StatusCode::ACCEPTED.into_response(),
+        Some(_) => StatusCode::NO_CONTENT.into_response(),
+        None => missing(),
+    }
 }
 
 fn internal(error: &anyhow::Error) -> Response {
@@ -66,6 +90,13 @@ async fn sessions(State(shared): State<Shared>) -> Response {
     let open: Vec<String> =
         shared.state().sessions.keys().map(|number| format!("{}/{number}", documents::SESSIONS)).collect();
     Json(documents::collection(documents::SESSIONS, "Session", &open)).into_response()
+}
+
+async fn session(State(shared): State<Shared>, Path(number): Path<u64>) -> Response {
+    if !shared.state().sessions.contains_key(&number) {
+        return missing();
+    }
+    Json(documents::session(number, &shared.config().user)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -120,7 +151,7 @@ async fn patch_system(
         }
         state.version += 1;
     });
-    StatusCode::NO_CONTENT.into_response()
+    changed(&shared)
 }
 
 fn merge(held: &mut Boot, given: Boot, never_once: bool) {
@@ -175,7 +206,7 @@ async fn reset(State(shared): State<Shared>, Path(id): Path<String>, body: Bytes
         );
     }
     match shared.reset(at, kind).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => changed(&shared),
         Err(error) => internal(&error),
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct State {
     pub refused_logins: usize,
     pub logouts: usize,
     pub systems: Vec<SystemState>,
+    /// When each task ends.
+    pub tasks: Vec<Instant>,
 }
 
 #[derive(Debug, Clone)]

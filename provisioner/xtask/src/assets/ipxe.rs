@@ -116,11 +116,17 @@ pub fn find_package(folder: &Path) -> Result<PathBuf> {
         .with_context(|| format!("{}: no package was downloaded", folder.display()))
 }
 
-/// Base URL of the Debian mirror that this machine is set up with.
+/// Base URL of the Debian mirror that this machine is set up with. A fresh machine has no package lists yet.
 fn mirror() -> Result<String> {
+    if let Some(mirror) = listed_mirror()? {
+        return Ok(mirror);
+    }
+    process::run("apt-get", ["-q", "update"])?;
+    listed_mirror()?.context("this machine's apt has no Debian mirror; is /etc/apt/sources.list set up?")
+}
+
+fn listed_mirror() -> Result<Option<String>> {
     let format = "$(ORIGIN)|$(REPO_URI)";
     let all = process::run("apt-get", ["indextargets", "--format", format, "Created-By: Packages"])?;
-    all.lines().find_map(|line| line.strip_prefix("Debian|")).map(str::to_owned).context(
-        "this machine's apt has no Debian mirror; is /etc/apt/sources.list set up and `apt-get update` done?",
-    )
+    Ok(all.lines().find_map(|line| line.strip_prefix("Debian|")).map(str::to_owned))
 }

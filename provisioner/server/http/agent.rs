@@ -1,0 +1,218 @@
+//! The talk with agents: `/agent/v1/*` (see [`provisioner_wire::order`]). Each request but the claim is bound by its
+//! HMAC to the key that won the claim of the machine's live boot id.
+
+use super::{
+    App,
+    error::{ApiError, accepted, from_bytes, parse},
+};
+use crate::{
+    machine::{Event, Machine, RefusalKind, boot::orders},
+    store,
+};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use provisioner_wire::{
+    Generation,
+    channel::{AUTHORIZATION, Channel, config_context, split_authorization},
+    machine::Phase,
+    order::{
+        Claim, ClaimAnswer, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
+        SpendLicence, Step, StepResult,
+    },
+    report::clean,
+};
+
+/// A refusal as agents read it.
+#[derive(Debug)]
+pub struct Refused(ApiError);
+
+impl<E: Into<ApiError>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        self.0.log();
+        (self.0.status(), Json(Refusal { reason: self.0.to_string() })).into_response()
+    }
+}
+
+type Result<T> = std::result::Result<T, Refused>;
+
+/// The claimant, and what it sent.
+pub struct Spoken {
+    machine: Machine,
+    boot_hash: String,
+    channel: Channel,
+    body: Bytes,
+}
+
+impl std::fmt::Debug for Spoken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Spoken({}, {} bytes)", self.machine.name, self.body.len())
+    }
+}
+
+impl FromRequest<App> for Spoken {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let header = header.ok_or(ApiError::Unauthenticated)?;
+        let (boot_hash, hmac) = split_authorization(&header).ok_or(ApiError::Unauthenticated)?;
+        let body = Bytes::from_request(request, app).await.map_err(from_bytes)?;
+        let found = store::machines::by_boot(&mut app.db().read().await?, boot_hash).await?;
+        let dead =
+            || ApiError::Gone("this boot id is dead: another boot or workflow has taken over".to_owned());
+        let machine = found.ok_or_else(dead)?;
+        let claim = machine.claim.as_ref().filter(|c| c.boot_hash == boot_hash);
+        let claim = claim.ok_or(ApiError::Unauthenticated)?;
+        let channel = Channel::new(app.key(), &claim.public_key, boot_hash)
+            .map_err(|e| ApiError::internal(format!("{}: stored claim: {e}", machine.name)))?;
+        if !channel.authorizes(hmac, method.as_str(), &path, &body) {
+            return Err(ApiError::Unauthenticated.into());
+        }
+        Ok(Self { boot_hash: boot_hash.to_owned(), machine, channel, body })
+    }
+}
+
+impl Spoken {
+    fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        Ok(parse(&self.body)?)
+    }
+
+    /// Hands an event to the engine; the agent is told a stale generation as a conflict, so that it asks anew.
+    async fn submit(&self, app: &App, event: &Event) -> Result<()> {
+        accepted(app.engine().submit(self.machine.id, event).await?).map_err(|refusal| {
+            Refused(match refusal.kind {
+                RefusalKind::Stale => ApiError::Conflict(refusal.reason),
+                _ => refusal.into(),
+            })
+        })
+    }
+}
+
+/// `POST claim`: 200, 401 (no proof), 409 (another key has won: an alarm), 410 (dead or unknown boot id).
+pub async fn claim(
+    State(app): State<App>,
+    body: std::result::Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Json<ClaimAnswer>> {
+    let claim: Claim = parse(&body.map_err(from_bytes)?)?;
+    let boot_hash = claim.boot_id.hash();
+    let found = store::machines::by_boot(&mut app.db().read().await?, &boot_hash).await?;
+    let machine = found.ok_or_else(|| ApiError::Gone("no such live boot id".to_owned()))?;
+    let channel = Channel::new(app.key(), &claim.public_key, &boot_hash)
+        .map_err(|e| ApiError::malformed("public_key", e.to_string()))?;
+    if !channel.proof_holds(&claim.boot_id, &claim.proof) {
+        return Err(ApiError::Unauthenticated.into());
+    }
+    let report = Box::new(claim.report.cleaned());
+    let event = Event::Claimed { boot_hash, public_key: claim.public_key, report };
+    accepted(app.engine().submit(machine.id, &event).await?).map_err(|refusal| {
+        Refused(match refusal.kind {
+            RefusalKind::Alarm => ApiError::Conflict(refusal.reason),
+            _ => ApiError::Gone(refusal.reason),
+        })
+    })?;
+    Ok(Json(ClaimAnswer { machine: machine.name, generation: machine.generation }))
+}
+
+/// `POST order`: what to do next.
+pub async fn order(spoken: Spoken) -> Json<Order> {
+    Json(orders(&spoken.machine))
+}
+
+/// `POST licence`: spends it. 403 where it is refused, whatever the reason: the agent must not write.
+pub async fn licence(State(app): State<App>, spoken: Spoken) -> Result<Json<LicenceGrant>> {
+    let asked: SpendLicence = spoken.read()?;
+    let event = Event::SpendLicence {
+        boot_hash: spoken.boot_hash.clone(),
+        generation: asked.generation,
+        licence: asked.licence,
+        disks: asked.disks,
+    };
+    accepted(app.engine().submit(spoken.machine.id, &event).await?)
+        .map_err(|refusal| ApiError::Refused(refusal.reason))?;
+    let now = store::machines::find(&mut app.db().read().await?, spoken.machine.id).await?;
+    let spent = now
+        .and_then(|m| m.licence)
+        .filter(|l| l.id == asked.licence && l.generation == asked.generation)
+        .and_then(|l| l.spent)
+        .ok_or_else(|| ApiError::Refused("the licence ended while it was spent".to_owned()))?;
+    Ok(Json(LicenceGrant { resume: spent.times > 1 }))
+}
+
+/// `POST config`: renders for the live claim, mints its token, seals both to the agent's key. 409 where it is not the
+/// time, 422 where it cannot be rendered: the workflow has failed then.
+pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<SealedConfig>> {
+    let asked: ConfigRequest = spoken.read()?;
+    let machine = &spoken.machine;
+    of_generation(machine, asked.generation)?;
+    if machine.phase != Phase::Installing || !machine.has_done(Step::WriteImage) {
+        return Err(ApiError::Conflict(format!("{} has no image on its disk yet", machine.name)).into());
+    }
+    let (boot_hash, generation) = (spoken.boot_hash.clone(), asked.generation);
+    let rendered = match app.content().render(machine, app.engine().now()).await {
+        Ok(rendered) => rendered,
+        Err(reason) => {
+            let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
+            spoken.submit(&app, &event).await?;
+            return Err(ApiError::invalid("", reason).into());
+        }
+    };
+    let event = Event::ConfigRendered {
+        boot_hash,
+        generation,
+        token_hash: rendered.token_hash,
+        token_expires: rendered.token_expires,
+        config_hash: rendered.config_hash,
+    };
+    spoken.submit(&app, &event).await?;
+    let text = zeroize::Zeroizing::new(serde_json::to_vec(&rendered.config).map_err(ApiError::internal)?);
+    let sealed =
+        spoken.channel.seal(&text, &config_context(&machine.name, generation)).map_err(ApiError::internal)?;
+    Ok(Json(SealedConfig { sealed }))
+}
+
+/// `POST result`: a step has ended. 409 where its generation is over.
+pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode> {
+    let said: StepResult = spoken.read()?;
+    let outcome = match said.outcome {
+        provisioner_wire::order::Outcome::Failed { reason } => {
+            provisioner_wire::order::Outcome::Failed { reason: clean(&reason) }
+        }
+        done => done,
+    };
+    let event = Event::StepEnded {
+        boot_hash: spoken.boot_hash.clone(),
+        generation: said.generation,
+        step: said.step,
+        outcome,
+    };
+    spoken.submit(&app, &event).await?;
+    Ok(StatusCode::OK)
+}
+
+/// `POST progress`: kept in memory, never an event.
+pub async fn progress(State(app): State<App>, spoken: Spoken) -> Result<StatusCode> {
+    let said: Progress = spoken.read()?;
+    of_generation(&spoken.machine, said.generation)?;
+    app.live().heard(spoken.machine.id, said);
+    Ok(StatusCode::OK)
+}
+
+fn of_generation(machine: &Machine, generation: Generation) -> Result<()> {
+    if machine.generation == generation {
+        return Ok(());
+    }
+    let now = machine.generation;
+    Err(ApiError::Conflict(format!("{} is in generation {now}, not {generation}", machine.name)).into())
+}

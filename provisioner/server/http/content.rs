@@ -1,0 +1,85 @@
+//! What the routes need of the rooms that know hardware, profiles, images, rendering and keys. `serve` brings the
+//! real ones; tests bring their own.
+
+use super::error::Problem;
+use crate::{
+    machine::{Machine, Time},
+    store::declared::Kind,
+};
+use provisioner_wire::{Mac, MachineName, order::Config};
+use secrecy::SecretString;
+use serde_json::Value;
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
+
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Everything declared, as stored.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    pub machines: Vec<Value>,
+    pub profiles: Vec<Value>,
+    pub images: Vec<Value>,
+}
+
+/// One change to what is declared.
+#[derive(Debug, Clone)]
+pub enum Change<'a> {
+    Put { kind: Kind, name: &'a str, spec: Value },
+    Delete { kind: Kind, name: &'a str },
+}
+
+/// A change that was found good.
+#[derive(Debug)]
+pub struct Checked {
+    /// To be stored: normalised, without any secret.
+    pub spec: Value,
+    /// Secrets taken out of it, by field name, to be sealed.
+    pub secrets: Vec<(String, SecretString)>,
+}
+
+/// What the API shows and the store indexes of one machine's hardware.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub macs: Vec<Mac>,
+    pub uuid: Option<uuid::Uuid>,
+    /// The BMC's URL.
+    pub bmc: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub profile: Option<String>,
+}
+
+/// A rendered config and what is kept of the token in it.
+#[derive(Debug)]
+pub struct Rendered {
+    pub config: Config,
+    /// SHA-256 of the token, hexadecimal.
+    pub token_hash: String,
+    pub token_expires: Time,
+    /// SHA-256 of the rendered files, hexadecimal.
+    pub config_hash: String,
+}
+
+pub trait Content: Send + Sync + 'static {
+    /// Checks all that would be declared after `change`; every problem, not only the first.
+    fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>>;
+
+    /// Reads a stored machine record.
+    fn facts(&self, spec: &Value) -> Facts;
+
+    /// Renders everything for `machine` with a dummy token. The profile to use, or what is wrong.
+    fn preflight<'a>(
+        &'a self,
+        machine: &'a Machine,
+        profile: Option<&'a str>,
+    ) -> Answer<'a, Result<String, Vec<Problem>>>;
+
+    /// The config for the live claim of `machine`, at `now`. The same claim gets the same token, so that a retry of
+    /// the agent is not a second mint.
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>>;
+
+    /// The file of the declared image with this SHA-256.
+    fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>>;
+
+    /// Seals a secret for the store, bound to the machine and the field.
+    fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;
+}

@@ -1,0 +1,139 @@
+//! A NoCloud seed: `user-data`, `meta-data`, `network-config`, checked with cloud-init's own JSON schemas. Other files
+//! are let through; cloud-init does not read them.
+
+use crate::inventory::{Located, Problem, strict, yaml_problem};
+use jsonschema::Validator;
+use provisioner_wire::order::{Config, ConfigFile};
+use serde_json::Value;
+use std::{path::Path, sync::LazyLock};
+
+const USER_DATA: &str = include_str!("schemas/cloud-init/schema-cloud-config-v1.json");
+const NETWORK: &str = include_str!("schemas/cloud-init/schema-network-config-v2.json");
+
+static USER_DATA_SCHEMA: LazyLock<Result<Validator, String>> = LazyLock::new(|| compile(USER_DATA));
+static NETWORK_SCHEMA: LazyLock<Result<Validator, String>> = LazyLock::new(|| compile(NETWORK));
+
+fn compile(schema: &str) -> Result<Validator, String> {
+    let mut schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    // The network schema is "either the config or {network: the config}". Checked against that, every mistake would
+    // only read "neither of both"; so the config itself is checked.
+    if let Some(root) = schema.as_object_mut()
+        && root.remove("oneOf").is_some()
+    {
+        root.insert("$ref".to_owned(), "#/$defs/network_config_version2".into());
+    }
+    // cloud-init does not hold anyone to `format: uri` and its like.
+    jsonschema::options().should_validate_formats(false).build(&schema).map_err(|error| error.to_string())
+}
+
+pub(super) fn validate(config: &Config, problems: &mut Vec<Problem>) {
+    for name in ["user-data", "meta-data"] {
+        if !config.files.iter().any(|file| file.name == name) {
+            problems.push(Problem::new(name, "a NoCloud seed needs this file"));
+        }
+    }
+    for file in &config.files {
+        match file.name.as_str() {
+            "user-data" => user_data(file, problems),
+            "meta-data" => meta_data(file, problems),
+            "network-config" => network_config(file, problems),
+            "vendor-data" => {
+                parse(file, problems);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn user_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
+    if file.contents.lines().next().map(str::trim_end) != Some("#cloud-config") {
+        problems.push(Problem::new(
+            format!("{}:1:1", file.name),
+            "the first line is not #cloud-config, so cloud-init would not read the rest",
+        ));
+        return;
+    }
+    if let Some((value, places)) = parse(file, problems) {
+        check_schema(&USER_DATA_SCHEMA, file, &value, &places, "", problems);
+    }
+}
+
+fn meta_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
+    let Some((value, places)) = parse(file, problems) else { return };
+    match value.get("instance-id") {
+        Some(Value::String(id)) if !id.is_empty() => {}
+        Some(_) => problems.push(at(file, &places, "/instance-id", "instance-id is not a text")),
+        None => problems.push(at(file, &places, "", "there is no instance-id")),
+    }
+    if let Some(name) = value.get("local-hostname") {
+        let good = name.as_str().is_some_and(|name| name.split('.').all(provisioner_wire::ids::is_label));
+        if !good {
+            problems.push(at(file, &places, "/local-hostname", "local-hostname is not a host name"));
+        }
+    }
+}
+
+fn network_config(file: &ConfigFile, problems: &mut Vec<Problem>) {
+    let Some((value, places)) = parse(file, problems) else { return };
+    // With and without `network:` around it; cloud-init reads both.
+    let (around, inner) = match value.get("network") {
+        Some(inner) => ("/network", inner),
+        None => ("", &value),
+    };
+    if inner.get("version") != Some(&Value::from(2)) {
+        let pointer = format!("{around}/version");
+        problems.push(at(file, &places, &pointer, "the network config's version is not 2"));
+        return;
+    }
+    check_schema(&NETWORK_SCHEMA, file, inner, &places, around, problems);
+}
+
+/// `around` is the pointer of `value` in the file.
+fn check_schema(
+    schema: &Result<Validator, String>,
+    file: &ConfigFile,
+    value: &Value,
+    places: &Located,
+    around: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let validator = match schema {
+        Ok(validator) => validator,
+        Err(error) => {
+            problems.push(Problem::new(&*file.name, format!("the built-in schema cannot be used: {error}")));
+            return;
+        }
+    };
+    for error in validator.iter_errors(value).take(20) {
+        let pointer = format!("{around}{}", error.instance_path());
+        // Masked, because the value may be a secret.
+        let key = pointer.trim_start_matches('/').replace('/', ".");
+        problems.push(at(file, places, &pointer, format!("{key}: {}", error.masked())));
+    }
+}
+
+fn at(file: &ConfigFile, places: &Located, pointer: &str, message: impl Into<String>) -> Problem {
+    let (line, column) = places.find(pointer);
+    Problem::new(format!("{}:{line}:{column}", file.name), message)
+}
+
+/// The file as one YAML mapping, or a problem.
+fn parse(file: &ConfigFile, problems: &mut Vec<Problem>) -> Option<(Value, Located)> {
+    let read = || -> Result<(Value, Located), serde_saphyr::Error> {
+        Ok((
+            serde_saphyr::from_str_with_options(&file.contents, strict())?,
+            serde_saphyr::from_str_with_options(&file.contents, strict())?,
+        ))
+    };
+    match read() {
+        Ok((value @ Value::Object(_), places)) => Some((value, places)),
+        Ok(_) => {
+            problems.push(Problem::new(format!("{}:1:1", file.name), "not a YAML mapping"));
+            None
+        }
+        Err(error) => {
+            problems.push(yaml_problem(Path::new(&file.name), &error));
+            None
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a template sees: `machine`, `values`, `server`, `token`. docs/templates.md lists it for authors.
+
+use crate::{
+    inventory::{Hardware, Nic, Profile, Values},
+    token::PlainToken,
+};
+use provisioner_wire::{Generation, Mac};
+use serde::Serialize;
+use std::{collections::BTreeMap, net::Ipv4Addr};
+use uuid::Uuid;
+
+/// What templates are told of this server.
+#[derive(Debug, Clone, Serialize)]
+pub struct Site {
+    /// `https://…`: where a node shows its token.
+    pub phone_home_url: String,
+    /// The same by plain HTTP, for lab images without TLS.
+    pub phone_home_http_url: String,
+    /// The authority that signed the server's certificate.
+    pub ca_pem: String,
+}
+
+// Holds the token: no `Debug`.
+#[derive(Serialize)]
+pub(super) struct Context<'a> {
+    machine: Machine<'a>,
+    values: Values,
+    server: &'a Site,
+    token: &'a str,
+}
+
+#[derive(Serialize)]
+struct Machine<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<&'a str>,
+    /// New in each generation, so that cloud-init takes the disk for a new instance.
+    instance_id: String,
+    role: &'a str,
+    profile: &'a str,
+    generation: u64,
+    labels: &'a BTreeMap<String, String>,
+    nics: Vec<NicView<'a>>,
+    /// The one of `nics` that carries the node's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nic: Option<NicView<'a>>,
+}
+
+/// Values that are not declared are absent, so that a template that needs them fails and does not write nothing.
+#[derive(Serialize)]
+struct NicView<'a> {
+    mac: Mac,
+    /// With prefix length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netmask: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<Ipv4Addr>,
+    nameservers: &'a [Ipv4Addr],
+}
+
+impl<'a> NicView<'a> {
+    fn new(nic: &'a Nic) -> Self {
+        Self {
+            mac: nic.mac,
+            address: nic.address.map(|net| net.to_string()),
+            ip: nic.address.map(|net| net.addr()),
+            prefix: nic.address.map(|net| net.prefix_len()),
+            netmask: nic.address.map(|net| net.netmask()),
+            gateway: nic.gateway,
+            nameservers: &nic.nameservers,
+        }
+    }
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        profile: &'a Profile,
+        hardware: &'a Hardware,
+        generation: Generation,
+        site: &'a Site,
+        token: &'a PlainToken,
+    ) -> Self {
+        let identity = hardware.uuid.map_or_else(|| hardware.name.to_string(), |uuid| uuid.to_string());
+        let machine = Machine {
+            name: hardware.name.as_str(),
+            uuid: hardware.uuid,
+            serial: hardware.serial.as_ref().map(|serial| serial.as_str()),
+            instance_id: format!("{identity}-{generation}"),
+            role: profile.role.as_str(),
+            profile: profile.name.as_str(),
+            generation: generation.0,
+            labels: &hardware.labels,
+            nics: hardware.nics.iter().map(NicView::new).collect(),
+            nic: hardware.primary_nic().map(NicView::new),
+        };
+        Self { machine, values: profile.values_of(hardware), server: site, token: token.reveal() }
+    }
+}

@@ -1,0 +1,53 @@
+//! A value as text that its reader takes for that value and nothing else.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use minijinja::{Error, ErrorKind, Value, value::ValueKind};
+
+/// JSON on one line, which YAML 1.1 and 1.2 both read as the same value wherever a flow value may stand.
+pub(super) fn yaml(value: &Value) -> Result<String, Error> {
+    let json = json(value)?;
+    // PyYAML refuses these unescaped, or takes them for line ends.
+    let odd = |c: char| {
+        matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if odd(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    Ok(text)
+}
+
+pub(super) fn json(value: &Value) -> Result<String, Error> {
+    if value.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    serde_json::to_string(value)
+        .map_err(|_| Error::new(ErrorKind::BadSerialization, "the value cannot be written as JSON"))
+}
+
+/// One word of a POSIX shell.
+pub(super) fn shell(value: &Value) -> Result<String, Error> {
+    let text = plain(value)?;
+    if text.contains('\0') {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a shell word cannot hold a zero byte"));
+    }
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// The text itself, of what has one.
+pub(super) fn plain(value: &Value) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::String | ValueKind::Number | ValueKind::Bool => Ok(value.to_string()),
+        ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
+        kind => Err(Error::new(ErrorKind::InvalidOperation, format!("a {kind} has no text"))),
+    }
+}
+
+/// Standard base64 with padding.
+pub(super) fn base64(value: &Value) -> Result<String, Error> {
+    plain(value).map(|text| STANDARD.encode(text))
+}

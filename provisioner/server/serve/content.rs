@@ -1,0 +1,159 @@
+//! What the routes ask of inventory, rendering, tokens and images.
+
+use super::House;
+use crate::{
+    http::{
+        checked,
+        content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
+        error::Problem,
+    },
+    image::Images,
+    inventory::{Hardware, ImageDeclaration, Profile, RecordName},
+    machine::{Machine, Time},
+    os::{self, Site},
+    render::Templates,
+    secret::Keyring,
+    store::{Db, declared},
+    token::{MintRequest, builtin},
+};
+use provisioner_wire::{MachineName, ids::hex};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+pub struct Real {
+    db: Db,
+    keyring: Arc<Keyring>,
+    templates: Arc<Templates>,
+    images: Arc<Images>,
+    site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
+    secrets_dir: Option<PathBuf>,
+}
+
+impl Real {
+    pub fn new(house: &House) -> Self {
+        Self {
+            db: house.db.clone(),
+            keyring: house.keyring.clone(),
+            templates: house.templates.clone(),
+            images: house.images.clone(),
+            site: house.site.clone(),
+            secrets_dir: house.config.hardware_dir.clone(),
+        }
+    }
+
+    async fn hardware(&self, machine: &Machine) -> Result<Hardware, String> {
+        let mut tx = self.db.read().await.map_err(|e| e.to_string())?;
+        let found = declared::get(&mut tx, declared::Kind::Machine, machine.name.as_str()).await;
+        found.map_err(|e| e.to_string())?.ok_or_else(|| format!("{} is not declared", machine.name))
+    }
+
+    async fn check_provision(
+        &self,
+        machine: &Machine,
+        profile: Option<&str>,
+    ) -> Result<String, Vec<Problem>> {
+        let problem = |place: &str, what: String| vec![Problem { place: place.to_owned(), what }];
+        let hardware = self.hardware(machine).await.map_err(|e| problem("", e))?;
+        let named = profile.or(hardware.profile.as_ref().map(RecordName::as_str));
+        let name = named
+            .ok_or_else(|| problem("profile", format!("{} has no profile; say which", machine.name)))?
+            .to_owned();
+        let mut tx = self.db.read().await.map_err(|e| problem("", e.to_string()))?;
+        let profile: Option<Profile> = declared::get(&mut tx, declared::Kind::Profile, &name)
+            .await
+            .map_err(|e| problem("profile", e.to_string()))?;
+        let profile = profile.ok_or_else(|| problem("profile", format!("there is no profile {name}")))?;
+        drop(tx);
+        let told = |ps: Vec<crate::inventory::Problem>| {
+            ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
+        };
+        os::preflight(&self.templates, &profile, &hardware, &(self.site)(&machine.name)).map_err(told)?;
+        Ok(name)
+    }
+
+    async fn rendered(&self, machine: &Machine, now: Time) -> Result<Rendered, String> {
+        let hardware = self.hardware(machine).await?;
+        let frozen = machine.target().map(|t| t.profile.clone()).ok_or("no target was frozen")?;
+        let profile: Profile = serde_json::from_value(frozen).map_err(|e| e.to_string())?;
+        let claim = machine.claim.as_ref().ok_or("nobody has claimed the machine")?;
+        let request = MintRequest {
+            machine: &machine.name,
+            generation: machine.generation,
+            boot_hash: &claim.boot_hash,
+            ttl: profile.token.ttl.duration(),
+        };
+        let key = self.keyring.derive(builtin::PURPOSE);
+        let minted = builtin::mint(&key, &request, now).map_err(|e| e.to_string())?;
+        let site = (self.site)(&machine.name);
+        let config =
+            os::config(&self.templates, &profile, &hardware, machine.generation, &site, &minted.token)
+                .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let mut hasher = Sha256::new();
+        for file in &config.files {
+            hasher.update(file.name.as_bytes());
+            hasher.update([0]);
+            hasher.update(file.contents.as_bytes());
+            hasher.update([0]);
+        }
+        let token_hash = minted.hash.as_str().to_owned();
+        Ok(Rendered {
+            config,
+            token_hash,
+            token_expires: minted.expires,
+            config_hash: hex(&hasher.finalize()),
+        })
+    }
+
+    async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
+        let mut tx = self.db.read().await.ok()?;
+        let images: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await.ok()?;
+        drop(tx);
+        for image in images {
+            if let Ok(verified) = self.images.verified(&image).await
+                && verified.sha256() == sha256
+            {
+                return verified.file().map(PathBuf::from);
+            }
+        }
+        None
+    }
+}
+
+impl Content for Real {
+    fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
+        checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())
+    }
+
+    fn facts(&self, spec: &Value) -> Facts {
+        checked::facts(spec)
+    }
+
+    fn preflight<'a>(
+        &'a self,
+        machine: &'a Machine,
+        profile: Option<&'a str>,
+    ) -> Answer<'a, Result<String, Vec<Problem>>> {
+        Box::pin(self.check_provision(machine, profile))
+    }
+
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>> {
+        Box::pin(self.rendered(machine, now))
+    }
+
+    fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>> {
+        Box::pin(self.declared_image(sha256))
+    }
+
+    fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
+        self.keyring
+            .seal(machine.as_str(), field, secret.expose_secret().as_bytes())
+            .map_err(|e| e.to_string())
+    }
+}
+
+/// The template sets that profiles may name.
+pub fn names(templates: &Templates) -> BTreeSet<RecordName> {
+    templates.names().iter().filter_map(|name| name.parse().ok()).collect()
+}

@@ -1,0 +1,182 @@
+//! Wires the rooms and runs the server: the only place that knows them all.
+
+mod boot_plane;
+mod content;
+mod hardware;
+
+pub use hardware::check;
+
+use crate::{
+    bmc::{governor::Policy, redfish::RedfishDoor, visit::Visits},
+    clock::Clock,
+    config::{Config, Database},
+    http::{self, App, Parts, Settings, boot_files::BootFiles, listen::Bound, live::Live, script, tls},
+    image::Images,
+    os::{self, Site},
+    render::Templates,
+    secret::{KeySource, Keyring},
+    store::Db,
+    workflow::{Engine, perform::Performer},
+};
+use anyhow::{Context, Result};
+use provisioner_wire::{MachineName, channel::PrivateKey};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use tokio::{sync::watch, task::JoinSet};
+
+/// What the agent channel's key is derived from the keyring for.
+const AGENT_CHANNEL: &str = "agent channel";
+
+/// Runs the server until it is told to end (SIGINT, SIGTERM) or a part of it dies.
+pub fn run(file: &Path) -> Result<()> {
+    let config = Config::read(file)?;
+    start_logging();
+    // The ring provider first thing: rustls has none of its own here.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+/// `PROVISIONER_LOG` as in tracing's env filter; JSON lines where standard error is no terminal.
+fn start_logging() {
+    use std::io::IsTerminal;
+    let filter = std::env::var("PROVISIONER_LOG").unwrap_or_else(|_| "info".to_owned());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { builder.init() } else { builder.json().init() }
+}
+
+/// What the parts share, opened in the order of their needs.
+struct House {
+    config: Config,
+    clock: Clock,
+    db: Db,
+    keyring: Arc<Keyring>,
+    templates: Arc<Templates>,
+    images: Arc<Images>,
+    site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let clock = Clock::system();
+    let plain = Bound::new(config.http.listen)?;
+    let secure = Bound::new(config.http.tls_listen)?;
+    make_private(&config.data_dir)?;
+    let certificates = tls::server_config(&config.data_dir, &config.http.public_host, clock.now())?;
+    let files = BootFiles::load(&config.boot.ipxe_dir, &config.boot.kernel, &config.boot.initramfs)?;
+    let house = open(config, clock, &plain, &secure).await?;
+    let engine = Engine::new(house.db.clone(), house.clock.clone());
+    hardware::declare_all(&house, &engine).await?;
+    print_first_token(&house).await?;
+    let app = app(&house, &engine, &plain)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut parts = JoinSet::new();
+    let hands = Arc::new(performer(&house));
+    let running = engine.clone();
+    parts.spawn(async move { running.run(hands).await.context("the engine") });
+    let ending = until(stopped.clone());
+    let routes = http::plain(&app, files.router());
+    let (plain_address, secure_address) = (plain.address(), secure.address());
+    parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
+    let (ending, routes) = (until(stopped), http::tls(&app));
+    parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
+    boot_plane::start(&mut parts, &house, &engine, &files, plain_address).await?;
+    tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
+    let ended = tokio::select! {
+        signal = signal() => signal,
+        // A dead part must not look alive: the process ends with it.
+        part = parts.join_next() => part.map_or(Ok(()), |joined| joined.map_err(Into::into).and_then(|r| r)),
+    };
+    stop.send_replace(true);
+    parts.abort_all();
+    house.db.close().await;
+    ended
+}
+
+async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Result<House> {
+    let keyring = Arc::new(Keyring::open(&config.data_dir, key_source().as_ref())?);
+    let db = match &config.database {
+        Database::Sqlite(file) => Db::sqlite(file).await?,
+        Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
+    };
+    let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
+    let images = Arc::new(Images::remembering(&config.images_dir, &config.data_dir));
+    let ca_file = tls::ca_file(&config.data_dir);
+    let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
+    let http_url = config.http.plain_url(plain.address().port());
+    let https_url = config.http.tls_url(secure.address().port());
+    let site = move |machine: &MachineName| Site {
+        phone_home_url: format!("{https_url}/node/v1/{machine}/ready"),
+        phone_home_http_url: format!("{http_url}/node/v1/{machine}/ready"),
+        ca_pem: ca_pem.clone(),
+    };
+    Ok(House { config, clock, db, keyring, templates, images, site: Arc::new(site) })
+}
+
+/// The master key from `PROVISIONER_KEY_FILE` or `PROVISIONER_KEY`, where the site keeps it out of the data folder.
+fn key_source() -> Option<KeySource> {
+    let file = std::env::var_os("PROVISIONER_KEY_FILE").map(|file| KeySource::File(file.into()));
+    file.or_else(|| std::env::var("PROVISIONER_KEY").ok().map(|text| KeySource::Text(text.into())))
+}
+
+fn make_private(folder: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("the data folder {}", folder.display()))
+}
+
+async fn print_first_token(house: &House) -> Result<()> {
+    let folder = &house.config.data_dir;
+    if let Some(token) = http::auth::first_admin_token(&house.db, folder, house.clock.now()).await? {
+        println!("first admin token (shown once; also in {}):", folder.join("admin-token").display());
+        println!("{token}");
+    }
+    Ok(())
+}
+
+fn app(house: &House, engine: &Engine, plain: &Bound) -> Result<App> {
+    let plain_url = house.config.http.plain_url(plain.address().port());
+    let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
+    let settings = Settings {
+        plain_url,
+        discovery: house.config.discovery,
+        kernel_arguments: house.config.boot.arguments.clone(),
+    };
+    Ok(App::new(Parts {
+        engine: engine.clone(),
+        key: PrivateKey::from_bytes(*house.keyring.derive(AGENT_CHANNEL)),
+        content: Box::new(content::Real::new(house)),
+        scripts: Box::new(move |script| scripts.text(script)),
+        live: Live::default(),
+        settings,
+    }))
+}
+
+fn performer(house: &House) -> Performer {
+    let clock = house.clock.clone();
+    let now = move || clock.now();
+    Performer {
+        db: house.db.clone(),
+        clock: house.clock.clone(),
+        keyring: house.keyring.clone(),
+        templates: house.templates.clone(),
+        images: house.images.clone(),
+        site: house.site.clone(),
+        visits: Visits::new(Box::new(RedfishDoor::default()), Policy::USUAL, now),
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end, too.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("told to end");
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! PURE. What a workflow will do to a machine: the target it freezes, and the disks it may touch.
+
+use crate::{
+    inventory::{Hardware, Profile, matching},
+    machine::state::Target,
+};
+use provisioner_wire::{
+    machine::WorkflowKind,
+    order::{Image, Place, WipeMethod},
+    report::{Disk, DiskIdentity, HardwareReport},
+};
+
+/// The target of a provision, as declared now.
+pub fn provision(profile: &Profile, hardware: &Hardware, image: Image) -> Result<Target, String> {
+    let milliseconds = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    Ok(Target {
+        image: Some(image),
+        place: Some(Place::from(&profile.place)),
+        wipe: profile.wipe,
+        token_ttl_ms: milliseconds(profile.token.ttl.duration()),
+        ready_deadline_ms: milliseconds(profile.ready.deadline.duration()),
+        kernel_arguments: words(profile, hardware),
+        profile: serde_json::to_value(profile)
+            .map_err(|e| format!("the profile {} cannot be kept: {e}", profile.name))?,
+    })
+}
+
+/// The target of a wipe or an inspection: nothing is written, the profile only says how to wipe.
+pub fn without_image(profile: Option<&Profile>, hardware: &Hardware) -> Target {
+    let own = || hardware.kernel_arguments.iter().map(|a| a.as_str().to_owned()).collect();
+    Target {
+        image: None,
+        place: None,
+        wipe: profile.map_or(WipeMethod::default(), |p| p.wipe),
+        token_ttl_ms: 0,
+        ready_deadline_ms: 0,
+        kernel_arguments: profile.map_or_else(own, |p| words(p, hardware)),
+        profile: serde_json::Value::Null,
+    }
+}
+
+fn words(profile: &Profile, hardware: &Hardware) -> Vec<String> {
+    profile.kernel_arguments_of(hardware).iter().map(|a| a.as_str().to_owned()).collect()
+}
+
+/// The disks the workflow may touch: for a provision the one that the hints name, for a wipe all that can be wiped.
+/// A machine that is not the declared one gets none.
+pub fn disks(
+    kind: WorkflowKind,
+    hardware: &Hardware,
+    profile: Option<&Profile>,
+    report: &HardwareReport,
+) -> Result<Vec<DiskIdentity>, String> {
+    let differences = matching::compare(hardware, report);
+    if !differences.is_empty() {
+        return Err(format!("this is not the declared machine: {}", differences.join("; ")));
+    }
+    match (kind, profile) {
+        (WorkflowKind::Wipe, _) => wipeable(report),
+        (_, Some(profile)) => {
+            let disk = matching::choose_disk(profile.disk_of(hardware), report).map_err(|e| e.to_string())?;
+            Ok(vec![disk.identity()])
+        }
+        (_, None) => Err("no profile says which disk to write".to_owned()),
+    }
+}
+
+/// Fixed, writable disks that can be told apart. One that is in use or cannot be named stops the wipe: a machine must
+/// not count as wiped while a disk of it is not.
+fn wipeable(report: &HardwareReport) -> Result<Vec<DiskIdentity>, String> {
+    let fixed: Vec<&Disk> = report.disks.iter().filter(|d| !d.removable && d.size_bytes > 0).collect();
+    if let Some(disk) = fixed.iter().find(|d| d.read_only || d.in_use || !d.identity().is_certain()) {
+        let why = match (disk.read_only, disk.in_use) {
+            (true, _) => "is read-only",
+            (_, true) => "is in use",
+            _ => "has neither serial nor WWN",
+        };
+        return Err(format!("the disk {} {why}: it cannot be wiped", disk.name));
+    }
+    if fixed.is_empty() {
+        return Err("the machine shows no disk".to_owned());
+    }
+    Ok(fixed.iter().map(|d| d.identity()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(disks: Vec<Disk>) -> HardwareReport {
+        HardwareReport { disks, ..HardwareReport::default() }
+    }
+
+    fn disk(name: &str, serial: Option<&str>) -> Disk {
+        Disk { name: name.into(), serial: serial.map(str::to_owned), size_bytes: 1 << 30, ..Disk::default() }
+    }
+
+    #[test]
+    fn a_wipe_takes_every_fixed_disk_or_stops() {
+        let usb = Disk { removable: true, ..disk("sdz", None) };
+        let all = wipeable(&report(vec![disk("vda", Some("A")), usb, disk("vdb", Some("B"))])).unwrap();
+        assert_eq!(all.len(), 2);
+        let error = wipeable(&report(vec![disk("vda", Some("A")), disk("vdb", None)])).unwrap_err();
+        assert!(error.contains("vdb"), "{error}");
+        assert!(wipeable(&report(vec![])).is_err());
+    }
+
+    #[test]
+    fn another_machine_than_the_declared_gets_no_disk() {
+        let hardware: Hardware = serde_json::from_value(serde_json::json!({
+            "name": "node-1", "serial": "SN-1", "nics": [{"mac": "52:54:00:00:00:01"}]
+        }))
+        .unwrap();
+        let seen = report(vec![disk("vda", Some("A"))]);
+        let error = disks(WorkflowKind::Wipe, &hardware, None, &seen).unwrap_err();
+        assert!(error.contains("SN-1") && error.contains("52:54:00:00:00:01"), "{error}");
+    }
+}

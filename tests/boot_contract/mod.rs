@@ -1,0 +1,179 @@
+//! The boot contract: whatever DHCP offers to any firmware is really served, by the real TFTP and HTTP handlers.
+
+use crate::dhcp::house::{Declared, Ear, Journal, NOW, option, packet, subnets};
+use provisioner::{
+    dhcp::{
+        Who,
+        bootfile::{Serving, candidates, script_path},
+        client::{Architecture, Platform},
+        server::Server,
+    },
+    http::boot_files::{BootFiles, IPXE},
+    tftp,
+};
+use provisioner_wire::Mac;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+    sync::Arc,
+};
+use tokio::net::{TcpListener, UdpSocket};
+
+const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x42]);
+
+struct Deaf;
+
+impl tftp::Hearing for Deaf {
+    fn transferred(&self, _: tftp::Transferred) {}
+}
+
+fn contents(name: &str) -> Vec<u8> {
+    name.bytes().cycle().take(70_000).collect()
+}
+
+/// The boot files of one folder, behind both doors.
+struct Doors {
+    files: BootFiles,
+    tftp: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Doors {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in IPXE.into_iter().chain(["vmlinuz", "initramfs.img"]) {
+            fs::write(folder.path().join(name), contents(name)).unwrap();
+        }
+        let at = |name: &str| folder.path().join(name);
+        let files = BootFiles::load(folder.path(), &at("vmlinuz"), &at("initramfs.img")).unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let doors =
+            Self { tftp: udp.local_addr().unwrap(), http: tcp.local_addr().unwrap(), files: files.clone() };
+        tokio::spawn(tftp::socket::serve(udp, tftp::Files::new(files.files()), Arc::new(Deaf)));
+        tokio::spawn(async move { axum::serve(tcp, files.router()).await });
+        doors
+    }
+
+    /// Fetches with curl, as far from our own code as can be.
+    async fn fetch(&self, url: String, more: &'static [&'static str]) -> Vec<u8> {
+        let ran = tokio::task::spawn_blocking(move || {
+            Command::new("curl").args(["-sf", "--max-time", "10"]).args(more).arg(url).output().unwrap()
+        });
+        let ran = ran.await.unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        ran.stdout
+    }
+
+    /// Where an offered file really is: tests have other ports than 69 and 8080.
+    fn place(&self, offered: &str) -> String {
+        match offered.split_once("://") {
+            None => format!("tftp://{}/{offered}", self.tftp),
+            Some(("tftp", rest)) => format!("tftp://{}/{}", self.tftp, rest.split_once('/').unwrap().1),
+            Some((_, rest)) => format!("http://{}/{}", self.http, rest.split_once('/').unwrap().1),
+        }
+    }
+}
+
+/// What DHCP offers to a client of this class and architecture.
+async fn offered(files: &BootFiles, class: &str, architecture: u16, more: &[(u8, &[u8])]) -> Option<String> {
+    let serving = Serving {
+        server: Ipv4Addr::new(10, 88, 0, 1),
+        http: "http://10.88.0.1:8080".to_owned(),
+        files: files.files().map(|(name, _)| name).collect(),
+    };
+    let who = Who::Known { name: "alpha".parse().unwrap(), address: None, netboot: true };
+    let directory = Arc::new(Declared([(MAC, who)].into()));
+    let (journal, ear) = (Arc::new(Journal::default()), Arc::new(Ear::default()));
+    let mut server = Server::new(subnets(), serving, &[], directory, journal, ear);
+    let class = format!("{class}:Arch:{architecture:05}:UNDI:003016");
+    let number = architecture.to_be_bytes();
+    let all: Vec<(u8, &[u8])> = [(53, &[1][..]), (60, class.as_bytes()), (93, &number[..])]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
+    let replies = server.answer(&[packet(MAC, &all)], NOW).await;
+    option(&replies[0].bytes, 67).map(|file| String::from_utf8(file.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_offered_to_any_architecture_is_served() {
+    let doors = Doors::new().await;
+    let mut fetched = 0;
+    for number in 0..=45 {
+        let known = Architecture(number).platform().is_some();
+        let no_http: &[(u8, &[u8])] = &[(77, b"iPXE"), (175, &[0x15, 1, 1])];
+        for (class, more) in [("PXEClient", &[][..]), ("HTTPClient", &[]), ("PXEClient", no_http)] {
+            let Some(file) = offered(&doors.files, class, number, more).await else {
+                assert!(!known, "architecture {number} is known and gets nothing");
+                continue;
+            };
+            assert!(known, "architecture {number} is unknown and gets {file}");
+            let name = file.rsplit('/').next().unwrap().to_owned();
+            assert_eq!(file.starts_with("http://"), class == "HTTPClient", "{number}: {file}");
+            let got = doors.fetch(doors.place(&file), &["--tftp-blksize", "1468"]).await;
+            assert!(got == contents(&name), "{number} {class}: {file}");
+            fetched += 1;
+        }
+    }
+    assert!(fetched >= 50, "{fetched}");
+}
+
+#[tokio::test]
+async fn every_ipxe_is_sent_to_the_route_that_http_has() {
+    let files = Doors::new().await.files;
+    for (number, user_class) in [(0, &b"iPXE"[..]), (7, b"\x04iPXE"), (11, b"provisioner"), (999, b"iPXE")] {
+        let url = offered(&files, "PXEClient", number, &[(77, user_class)]).await.unwrap();
+        assert_eq!(url, "http://10.88.0.1:8080/boot/52-54-00-00-00-42.ipxe");
+    }
+    // `GET /boot/{mac}.ipxe` parses exactly this.
+    let name = script_path(MAC);
+    let mac = name.strip_prefix("/boot/").and_then(|n| n.strip_suffix(".ipxe")).unwrap();
+    assert_eq!(mac.parse(), Ok(MAC));
+}
+
+#[test]
+fn http_loads_whatever_dhcp_may_name() {
+    use Platform::*;
+    let all = [Bios, UefiX86, UefiX64, UefiArm32, UefiArm64, UefiRiscv64, UefiLoong64];
+    let named: Vec<_> = all.into_iter().flat_map(candidates).collect();
+    for name in &named {
+        assert!(IPXE.contains(name), "{name} may be offered and is never loaded");
+    }
+    assert_eq!(named.len(), IPXE.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uefi_http_boot_asks_for_the_size_first() {
+    let doors = Doors::new().await;
+    let url = doors.place(&offered(&doors.files, "HTTPClient", 16, &[]).await.unwrap());
+    let head = String::from_utf8(doors.fetch(url.clone(), &["--head"]).await).unwrap().to_lowercase();
+    for line in ["http/1.1 200", "content-length: 70000", "content-type: application/efi"] {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    let part = doors.fetch(url.clone(), &["--range", "100-199"]).await;
+    assert_eq!(part, &contents("snponly.efi")[100..200]);
+    let tail = doors.fetch(url, &["--range", "-7"]).await;
+    assert_eq!(tail, &contents("snponly.efi")[70_000 - 7..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_newer_ipxe_looks_for_first_is_refused_at_once() {
+    let doors = Doors::new().await;
+    for url in [
+        format!("tftp://{}/autoexec.ipxe", doors.tftp),
+        format!("http://{}/boot/files/autoexec.ipxe", doors.http),
+        format!("http://{}/autoexec.ipxe", doors.http),
+        format!("tftp://{}/../../etc/passwd", doors.tftp),
+    ] {
+        let started = std::time::Instant::now();
+        let shown = url.clone();
+        let ran = tokio::task::spawn_blocking(move || {
+            Command::new("curl").args(["-sf", "--path-as-is", "--max-time", "10", &url]).status().unwrap()
+        });
+        assert!(!ran.await.unwrap().success(), "{shown}");
+        assert!(started.elapsed().as_secs() < 3, "{shown}");
+    }
+}

@@ -1,0 +1,8 @@
+//! DHCP against captured firmware, every recorded packet at hand, and real clients in network namespaces.
+
+mod captures;
+mod clients;
+mod firmware;
+pub mod house;
+mod namespace;
+mod storm;
