@@ -46,7 +46,8 @@ impl Sushy {
     }
 }
 
-/// A change of the boot mode makes the machine's loader and variable store anew from these two, which must fit together.
+/// A change of the boot mode makes the machine's loader and variable store anew from these; code and variables must fit
+/// together, and libvirt wants a path for a BIOS too.
 fn configuration(state: &Path) -> String {
     format!(
         "SUSHY_EMULATOR_LISTEN_IP = '{}'
@@ -56,7 +57,7 @@ SUSHY_EMULATOR_LIBVIRT_URI = '{}'
 SUSHY_EMULATOR_STORAGE_POOL = 'default'
 SUSHY_EMULATOR_STATE_DIR = '{}'
 SUSHY_EMULATOR_SECURE_BOOT_DISABLED_NVRAM = '/usr/share/OVMF/OVMF_VARS_4M.fd'
-SUSHY_EMULATOR_BOOT_LOADER_MAP = {{'UEFI': {{'x86_64': '/usr/share/OVMF/OVMF_CODE_4M.fd'}}, 'Legacy': {{'x86_64': None}}}}
+SUSHY_EMULATOR_BOOT_LOADER_MAP = {{'UEFI': {{'x86_64': '/usr/share/OVMF/OVMF_CODE_4M.fd'}}, 'Legacy': {{'x86_64': '/usr/share/seabios/bios-256k.bin'}}}}
 ",
         namespace::ADDRESS,
         libvirt::URI,

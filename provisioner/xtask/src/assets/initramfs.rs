@@ -19,8 +19,6 @@ const AGENT_MODULES: &[&str] = &[
     "virtio_blk",
     "virtio_scsi",
     "virtio_rng",
-    "hv_netvsc",
-    "hv_storvsc",
     "vmxnet3",
     "vmw_pvscsi",
     "ena",
@@ -50,7 +48,6 @@ const AGENT_MODULES: &[&str] = &[
     "crc32c_intel",
     "ext4",
     "xfs",
-    "btrfs",
     "vfat",
     "nls_ascii",
     "nls_cp437",
@@ -64,19 +61,23 @@ const AGENT_MODULES: &[&str] = &[
     "ipmi_si",
     "ipmi_devintf",
 ];
+/// Beside them with the generic kernel: slow to load, or for hosts the cloud kernel's users know by name.
+const GENERIC_MODULES: &[&str] = &["btrfs", "hv_netvsc", "hv_storvsc"];
 const UDHCPC_SCRIPT: &[u8] = include_bytes!("udhcpc.script");
 const BUSYBOX: &str = "/bin/busybox";
 /// zstd: 19 packs the agent's initramfs a tenth smaller than 10 in a second or two.
 const LEVEL: i32 = 19;
 
 /// Writes the agent's kernel and initramfs.
-pub fn make(tree: &Tree, agent: &Path, assets: &Assets) -> Result<Done> {
+pub fn make(tree: &Tree, every_driver: bool, agent: &Path, assets: &Assets) -> Result<Done> {
+    let extra = if every_driver { GENERIC_MODULES } else { &[] };
+    let modules = [AGENT_MODULES, extra].concat();
     let (kernel, image) = (assets.kernel(), assets.initramfs());
     let fingerprint = Fingerprint::default()
         .text("2")
         .text(&tree.version)
         .text(&tree.release)
-        .text(&AGENT_MODULES.join(" "))
+        .text(&modules.join(" "))
         .text(&String::from_utf8_lossy(UDHCPC_SCRIPT))
         .file(Path::new(BUSYBOX))?
         .file(agent)?
@@ -89,7 +90,7 @@ pub fn make(tree: &Tree, agent: &Path, assets: &Assets) -> Result<Done> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let init = read(agent)?;
-    let bytes = pack(tree, &init, AGENT_MODULES)?;
+    let bytes = pack(tree, &init, &modules)?;
     fs::copy(tree.vmlinuz(), &kernel).with_context(|| tree.vmlinuz().display().to_string())?;
     fingerprint::write_whole(&image, &bytes)?;
     fingerprint::keep(&image, &fingerprint)?;

@@ -76,7 +76,9 @@ pub fn make(project: &Project, flavour: Flavour, images: &[Image]) -> Result<Ass
         agent = built;
         Ok(done)
     })?;
-    console::step("agent's initramfs", || initramfs::make(tree(flavour)?, &agent, &assets))?;
+    console::step("agent's initramfs", || {
+        initramfs::make(tree(flavour)?, flavour == Flavour::Generic, &agent, &assets)
+    })?;
     for image in images {
         let name = format!("image {}", image.name());
         let folder = assets.images();
