@@ -2,6 +2,7 @@
 
 mod assets;
 mod console;
+mod lab;
 mod packages;
 mod project;
 mod tools;
@@ -35,6 +36,8 @@ enum Command {
         #[arg(long, value_enum)]
         image: Vec<Image>,
     },
+    /// Provision blank virtual machines to Ready: real firmware, real server, real BMC protocol.
+    Lab(lab::Options),
     /// Run a command in a lab's namespaces: bridge br0 with 10.88.0.1, gone when the command ends.
     Namespace {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -69,6 +72,7 @@ fn run(command: Command) -> Result<ExitCode> {
             assets::make(&Project::here()?, kernel, &images)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Lab(options) => lab::main(&options),
         Command::Namespace { command } => Ok(code_of(Namespace::run(&command)?)),
     }
 }
