@@ -13,7 +13,12 @@ use provisioner_wire::{
     order::{Config, ConfigFile},
 };
 use serde_json::{Value, json};
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    process::Command,
+};
 
 const TOKEN: &str = "abcdef.0123456789abcdef";
 
@@ -119,6 +124,88 @@ fn the_phone_home_scripts_are_programs() {
     fs::write(&path, written(&user, "/run/provisioner/phone-home")).unwrap();
     let output = Command::new("python3").args(["-m", "py_compile"]).arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Python runs the script against a real TLS server: it shows the token once, trusts the site's authority, and leaves
+/// nothing behind.
+#[test]
+fn the_node_shows_its_token_over_tls_and_forgets_it() {
+    for (answer, success) in [("200 OK", true), ("403 Forbidden", false)] {
+        let mut site = site();
+        let server = TlsServer::start(answer);
+        site.ca_pem = server.ca_pem.clone();
+        site.phone_home_url = format!("https://127.0.0.1:{}/node/v1/lab-bios-1/ready", server.port);
+        let (profile, hardware) = sample("debian-node");
+        let token = PlainToken::new(TOKEN);
+        let rendered = config(&templates(), &profile, &hardware, Generation(1), &site, &token).unwrap();
+        let user = yaml(&rendered, "user-data");
+        let folder = tempfile::tempdir().unwrap();
+        let seed = folder.path().join("provisioner");
+        fs::create_dir(&seed).unwrap();
+        for name in ["phone-home", "phone-home.json"] {
+            fs::write(seed.join(name), written(&user, &format!("/run/provisioner/{name}"))).unwrap();
+        }
+        let output =
+            Command::new("timeout").args(["30", "python3"]).arg(seed.join("phone-home")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.success(), success, "{said} {}", String::from_utf8_lossy(&output.stderr));
+        let request = server.request();
+        assert!(request.starts_with("POST /node/v1/lab-bios-1/ready HTTP/1.1\r\n"), "{request}");
+        assert!(request.ends_with(&format!("\r\n\r\n{{\"token\": \"{TOKEN}\"}}")), "{request}");
+        assert!(!seed.exists() && !said.contains(TOKEN), "{said}");
+    }
+}
+
+/// Answers one request over TLS with a certificate for 127.0.0.1 from an authority of its own.
+struct TlsServer {
+    port: u16,
+    ca_pem: String,
+    thread: std::thread::JoinHandle<String>,
+}
+
+impl TlsServer {
+    fn start(answer: &'static str) -> Self {
+        let mut authority = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        // OpenSSL takes a certificate for its own issuer where both have the same name.
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "site authority");
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let ca_pem = authority.self_signed(&authority_key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        let private = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let thread = std::thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+            let session = rustls::ServerConnection::new(std::sync::Arc::new(tls)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, socket);
+            let (mut request, mut buffer) = (String::new(), [0; 4096]);
+            while !request.contains(TOKEN) || !request.ends_with('}') {
+                let count = stream.read(&mut buffer).unwrap();
+                request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            }
+            write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+            request
+        });
+        Self { port, ca_pem, thread }
+    }
+
+    fn request(self) -> String {
+        self.thread.join().unwrap()
+    }
 }
 
 #[test]

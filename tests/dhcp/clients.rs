@@ -7,7 +7,7 @@ use super::{
 use provisioner::{
     clock::Clock,
     dhcp::{
-        LeaseRecord, Said, Who,
+        Heard, LeaseRecord, Said, Who,
         server::Server,
         sockets::{address_on, bind, serve},
     },
@@ -131,8 +131,9 @@ fn dhclient_leases_reboots_and_releases() {
     net.dhclient("-x");
     let before = net.ear.heard.lock().unwrap().len();
     net.dhclient("-1 -v");
-    let again: Vec<_> = net.ear.heard.lock().unwrap()[before..].iter().map(|h| h.message).collect();
-    assert_eq!(again, ["request"], "{}", net.told());
+    let again = net.ear.heard.lock().unwrap()[before..].to_vec();
+    let acknowledged = |h: &&Heard| h.message == "request" && matches!(h.said, Said::Ack { .. });
+    assert!(!again.is_empty() && again.iter().filter(acknowledged).count() == again.len(), "{again:?}");
     net.dhclient("-r");
     net.heard(|message, _| message == "release");
     let records = net.journal.records.lock().unwrap();

@@ -9,28 +9,22 @@ use provisioner::dhcp::{Said, Told, Who};
 use provisioner_wire::{Mac, ids::hex};
 use std::{fmt::Write, fs, net::Ipv4Addr};
 
-/// Name of the capture, the boot file, option 60, option 43.
-const FIRMWARE: [(&str, &str, Option<&str>, bool); 13] = [
-    (
-        "aavmf-arm64.httpclient-arch19.discover",
-        "http://10.88.0.1:8080/boot/files/ipxe-arm64.efi",
-        HTTP,
-        false,
-    ),
-    ("aavmf-arm64.pxeclient-arch11.discover", "ipxe-arm64.efi", PXE, false),
-    ("ovmf-x64-ipxe-rom.pxeclient-arch7.discover", "snponly.efi", PXE, false),
-    ("ovmf-x64-ipxe-rom.pxeclient-arch7-ipxe.discover", SCRIPT, None, false),
-    ("ovmf-x64-tftp-chain.pxeclient-arch7.discover", "snponly.efi", PXE, false),
-    ("ovmf-x64-tftp-chain.pxeclient-arch7-ipxe.discover", SCRIPT, None, false),
-    ("ovmf-x64-uuid.httpclient-arch16.discover", "http://10.88.0.1:8080/boot/files/snponly.efi", HTTP, false),
-    ("ovmf-x64-uuid.pxeclient-arch7.discover", "snponly.efi", PXE, false),
-    ("ovmf-x64.httpclient-arch16.discover", "http://10.88.0.1:8080/boot/files/snponly.efi", HTTP, false),
-    ("ovmf-x64.pxeclient-arch7.discover", "snponly.efi", PXE, false),
-    ("seabios-e1000-ipxe.pxeclient-arch0-ipxe.discover", SCRIPT, None, false),
-    ("seabios-ipxe-rom.pxeclient-arch0-ipxe.discover", SCRIPT, None, false),
-    ("seabios-ipxe-uuid.pxeclient-arch0-ipxe.discover", SCRIPT, None, false),
+/// Name of the capture, the boot file, option 60.
+const FIRMWARE: [(&str, &str, Option<&str>); 13] = [
+    ("aavmf-arm64.httpclient-arch19.discover", "http://10.88.0.1:8080/boot/files/ipxe-arm64.efi", HTTP),
+    ("aavmf-arm64.pxeclient-arch11.discover", "ipxe-arm64.efi", None),
+    ("ovmf-x64-ipxe-rom.pxeclient-arch7.discover", "snponly.efi", None),
+    ("ovmf-x64-ipxe-rom.pxeclient-arch7-ipxe.discover", SCRIPT, None),
+    ("ovmf-x64-tftp-chain.pxeclient-arch7.discover", "snponly.efi", None),
+    ("ovmf-x64-tftp-chain.pxeclient-arch7-ipxe.discover", SCRIPT, None),
+    ("ovmf-x64-uuid.httpclient-arch16.discover", "http://10.88.0.1:8080/boot/files/snponly.efi", HTTP),
+    ("ovmf-x64-uuid.pxeclient-arch7.discover", "snponly.efi", None),
+    ("ovmf-x64.httpclient-arch16.discover", "http://10.88.0.1:8080/boot/files/snponly.efi", HTTP),
+    ("ovmf-x64.pxeclient-arch7.discover", "snponly.efi", None),
+    ("seabios-e1000-ipxe.pxeclient-arch0-ipxe.discover", SCRIPT, None),
+    ("seabios-ipxe-rom.pxeclient-arch0-ipxe.discover", SCRIPT, None),
+    ("seabios-ipxe-uuid.pxeclient-arch0-ipxe.discover", SCRIPT, None),
 ];
-const PXE: Option<&str> = Some("PXEClient");
 const HTTP: Option<&str> = Some("HTTPClient");
 const SCRIPT: &str = "http://10.88.0.1:8080/boot/{mac}.ipxe";
 
@@ -76,7 +70,7 @@ fn shown(answer: &[u8]) -> String {
 #[tokio::test]
 async fn captured_firmware_gets_the_golden_answers() {
     let mut wrong = Vec::new();
-    for (name, file, class, _) in FIRMWARE {
+    for (name, file, class) in FIRMWARE {
         let discover = payload(name);
         let mac = mac_of(&discover);
         let mut house = House::new([(mac, known(Ipv4Addr::new(10, 88, 0, 20), true))]);

@@ -36,9 +36,11 @@ pub struct Serving {
 pub struct BootFile {
     /// A name for TFTP at [`Serving::server`], or an absolute URL.
     pub file: String,
-    /// Option 60 of the answer: the client's class, exactly.
+    /// Option 60 of the answer: the client's class, exactly. UEFI HTTP Boot ignores an answer without it. A UEFI PXE
+    /// client takes an answer with it for a boot server's that is to be asked on port 4011, and gives up there with
+    /// PXE-E16 (seen with EDK2 2022.11); without it, it takes the file.
     pub class: Option<&'static str>,
-    /// Option 43 with sub-option 6 = 8: take this file, ask no other boot server (PXE 2.1 §2.5).
+    /// Option 43 with sub-option 6 = 8: take this file, ask no other boot server (PXE 2.1 §2.5). For BIOS ROMs.
     pub skip_discovery: bool,
     /// Option 175 with sub-option 176 = 1: iPXE need not wait three seconds for a proxyDHCP offer.
     pub no_proxy: bool,
@@ -109,7 +111,8 @@ pub fn boot_file(
         Program::Pxe => {
             let bios = client.platform() == Some(Platform::Bios);
             let file = binary(client, serving)?.to_owned();
-            Ok(Some(BootFile { file, class: Some("PXEClient"), skip_discovery: bios, ..plain }))
+            let class = bios.then_some("PXEClient");
+            Ok(Some(BootFile { file, class, skip_discovery: bios, ..plain }))
         }
         Program::Http => {
             let file = url(file_path(binary(client, serving)?));
@@ -158,9 +161,9 @@ mod tests {
         let script = "http://10.88.0.1:8080/boot/52-54-00-01-02-03.ipxe";
         for (program, architecture, file, class) in [
             (Program::Pxe, 0, "undionly.kpxe", Some("PXEClient")),
-            (Program::Pxe, 7, "snponly.efi", Some("PXEClient")),
-            (Program::Pxe, 9, "snponly.efi", Some("PXEClient")),
-            (Program::Pxe, 11, "ipxe-arm64.efi", Some("PXEClient")),
+            (Program::Pxe, 7, "snponly.efi", None),
+            (Program::Pxe, 9, "snponly.efi", None),
+            (Program::Pxe, 11, "ipxe-arm64.efi", None),
             (Program::Http, 16, "http://10.88.0.1:8080/boot/files/snponly.efi", Some("HTTPClient")),
             (Program::Http, 19, "http://10.88.0.1:8080/boot/files/ipxe-arm64.efi", Some("HTTPClient")),
             (ipxe, 0, script, None),
