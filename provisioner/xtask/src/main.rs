@@ -1,10 +1,12 @@
 //! `cargo xtask`: the lab, the tests, the benches, and what machines boot.
 
 mod assets;
+mod bench;
 mod console;
 mod lab;
 mod packages;
 mod project;
+mod test;
 mod tools;
 
 use anyhow::Result;
@@ -38,6 +40,10 @@ enum Command {
     },
     /// Provision blank virtual machines to Ready: real firmware, real server, real BMC protocol.
     Lab(lab::Options),
+    /// Everything that must hold: formatting, lints, licences, tests, and machines to Ready on real firmware.
+    Test(test::Options),
+    /// Measure beside a peer in the same run.
+    Bench(bench::Options),
     /// Run a command in a lab's namespaces: bridge br0 with 10.88.0.1, gone when the command ends.
     Namespace {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -73,6 +79,8 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Lab(options) => lab::main(&options),
+        Command::Test(options) => test::main(options),
+        Command::Bench(options) => bench::main(&options),
         Command::Namespace { command } => Ok(code_of(Namespace::run(&command)?)),
     }
 }

@@ -169,13 +169,13 @@ pub fn run(project: &Project, options: &Options) -> Result<Report> {
     ));
     let limit = limit(options);
     let ended = watch::provision(&server, &site.profile, &identities, limit)?;
-    let machines = machines
+    let rows = machines
         .machines()
         .iter()
         .zip(ended)
         .map(|(machine, ended)| report::of(machine, &ended, server.log()))
         .collect();
-    Ok(Report { machines, folder })
+    Ok(Report { machines: rows })
 }
 
 fn memory_mib(image: Image) -> u32 {

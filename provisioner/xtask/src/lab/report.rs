@@ -14,8 +14,6 @@ use std::{
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub machines: Vec<Row>,
-    #[serde(skip)]
-    pub folder: PathBuf,
 }
 
 #[derive(Debug, Serialize)]

@@ -47,11 +47,6 @@ impl Server {
         format!("https://{ADDRESS}:8443")
     }
 
-    /// An error where the server has ended.
-    pub fn must_run(&mut self) -> Result<()> {
-        self.daemon.must_run()
-    }
-
     pub fn client(&self) -> Client {
         Client {
             program: self.program.clone(),
