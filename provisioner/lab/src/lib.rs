@@ -18,6 +18,6 @@ pub mod venv;
 pub mod vm;
 
 pub use assets::Assets;
-pub use machines::{LabMachine, RedfishMachines};
+pub use machines::{Identity, LabMachine, RedfishMachines};
 pub use namespace::Namespace;
 pub use vm::{BootOrder, Vm, VmSpec};

@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{WaitOptions, wait};
 use std::{
     env,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs,
     net::Ipv4Addr,
     path::Path,
-    process::{Command, ExitStatus},
+    process::{Child, Command, ExitStatus},
 };
 
 const ROLE: &str = "PROVISIONER_NAMESPACE";
@@ -55,6 +55,11 @@ impl Namespace {
     /// Runs `command` in a lab of its own, with this program (whose main must look at [`Namespace::role`] first and call
     /// [`Namespace::be_init`] with its arguments) as PID 1. Needs root.
     pub fn run(command: &[OsString]) -> Result<ExitStatus> {
+        Self::spawn(command, &[])?.wait().context("waiting for the namespace")
+    }
+
+    /// As [`Namespace::run`], with more environment and without waiting. Must be called by a thread that lives as long as the lab.
+    pub fn spawn(command: &[OsString], environment: &[(&str, OsString)]) -> Result<Child> {
         if !rustix::process::geteuid().is_root() {
             bail!("the lab makes network namespaces and tap devices: run it as root");
         }
@@ -63,7 +68,8 @@ impl Namespace {
         let mut chain = Command::new("setpriv");
         chain.args(["--pdeathsig", "KILL", "unshare", "--net", "--pid", "--mount", "--fork"]);
         chain.args(["--kill-child", "--mount-proc"]).arg(program).args(command).env(ROLE, "init");
-        chain.status().context("setpriv (package util-linux) cannot be started")
+        chain.envs(environment.iter().map(|(name, value)| (name, value)));
+        chain.spawn().context("setpriv (package util-linux) cannot be started")
     }
 
     /// PID 1's whole life: network and private mounts, then `command` (program and arguments), reaping what else ends.
@@ -90,6 +96,12 @@ impl Namespace {
             }
         }
     }
+}
+
+/// PID 1 of the namespace that `chain` opened, as seen from outside, for `nsenter`; none while it is not there.
+pub fn init_of(chain: &Child) -> Option<u32> {
+    let children = format!("/proc/{0}/task/{0}/children", chain.id());
+    fs::read_to_string(children).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 fn prepare_mounts() -> Result<()> {
@@ -132,15 +144,4 @@ pub fn tap_script(folder: &Path) -> Result<std::path::PathBuf> {
         .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("{}: cannot be written", file.display()))?;
     Ok(file)
-}
-
-/// This program's own arguments behind its name, to start it again.
-pub fn own_command() -> Result<Vec<OsString>> {
-    let program = env::current_exe().context("own program")?.into_os_string();
-    Ok(std::iter::once(program).chain(env::args_os().skip(1)).collect())
-}
-
-/// True where `name` is an interface here.
-pub fn has_interface(name: impl AsRef<OsStr>) -> bool {
-    Path::new("/sys/class/net").join(name.as_ref()).exists()
 }

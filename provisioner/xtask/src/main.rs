@@ -1,9 +1,12 @@
 //! `cargo xtask`: the lab, the tests, the benches, and what machines boot.
 
 mod assets;
+mod bench;
 mod console;
+mod lab;
 mod packages;
 mod project;
+mod test;
 mod tools;
 
 use anyhow::Result;
@@ -35,6 +38,12 @@ enum Command {
         #[arg(long, value_enum)]
         image: Vec<Image>,
     },
+    /// Provision blank virtual machines to Ready: real firmware, real server, real BMC protocol.
+    Lab(lab::Options),
+    /// Everything that must hold: formatting, lints, licences, tests, and machines to Ready on real firmware.
+    Test(test::Options),
+    /// Measure beside a peer in the same run.
+    Bench(bench::Options),
     /// Run a command in a lab's namespaces: bridge br0 with 10.88.0.1, gone when the command ends.
     Namespace {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -69,6 +78,9 @@ fn run(command: Command) -> Result<ExitCode> {
             assets::make(&Project::here()?, kernel, &images)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Lab(options) => lab::main(&options),
+        Command::Test(options) => test::main(options),
+        Command::Bench(options) => bench::main(&options),
         Command::Namespace { command } => Ok(code_of(Namespace::run(&command)?)),
     }
 }

@@ -35,6 +35,25 @@ pub const LAB: &[&str] = &[
     "util-linux",
 ];
 
+/// What tests compare with: clients, file systems, archives.
+pub const TESTS: &[&str] = &[
+    "atftp",
+    "btrfs-progs",
+    "cpio",
+    "curl",
+    "dosfstools",
+    "e2fsprogs",
+    "gdisk",
+    "iproute2",
+    "isc-dhcp-client",
+    "python3-venv",
+    "tftp-hpa",
+    "util-linux",
+    "xfsprogs",
+    "xz-utils",
+    "zstd",
+];
+
 /// Installs those of `wanted` that are not there.
 pub fn ensure(wanted: &[&str]) -> Result<()> {
     let missing: Vec<&str> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();
