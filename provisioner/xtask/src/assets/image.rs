@@ -37,7 +37,6 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "iproute2",
     "kmod",
     "linux-image-cloud-amd64",
-    "netplan.io",
     "openssh-server",
     "python3",
     "systemd",
