@@ -7,6 +7,7 @@ mod boot_contract;
 mod content;
 mod dhcp;
 mod install;
+mod refusals;
 mod tftp;
 mod tidy;
 mod world;
