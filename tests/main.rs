@@ -9,4 +9,5 @@ mod dhcp;
 mod install;
 mod tftp;
 mod tidy;
+mod vm;
 mod world;
