@@ -10,4 +10,5 @@ mod install;
 mod refusals;
 mod tftp;
 mod tidy;
+mod vm;
 mod world;

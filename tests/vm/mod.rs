@@ -1,0 +1,6 @@
+//! The whole server, the whole agent, real firmware. Each test runs in a lab namespace of its own and holds the power
+//! of its machines itself: `cargo xtask test`.
+
+mod house;
+mod ready;
+
