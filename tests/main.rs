@@ -6,6 +6,7 @@ mod bmc;
 mod boot_contract;
 mod content;
 mod dhcp;
+mod docs;
 mod install;
 mod refusals;
 mod tftp;
