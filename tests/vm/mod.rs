@@ -3,4 +3,3 @@
 
 mod house;
 mod ready;
-
