@@ -1,5 +1,8 @@
 //! The whole server, the whole agent, real firmware. Each test runs in a lab namespace of its own and holds the power
 //! of its machines itself: `cargo xtask test`.
 
+mod canaries;
+mod cuts;
 mod house;
 mod ready;
+mod unknown;

@@ -38,6 +38,8 @@ pub struct VmSpec {
     pub disk: PathBuf,
     pub disk_bytes: u64,
     pub disk_serial: String,
+    /// A slow disk, in bytes a second: time for a fault while it is written. 0: as fast as it goes.
+    pub disk_write_rate: u64,
     pub boot: BootOrder,
     /// No NIC at all: for booting a disk outside any namespace.
     pub network: bool,
@@ -60,6 +62,7 @@ impl VmSpec {
             disk: folder.join("disk.qcow2"),
             disk_bytes: 4 << 30,
             disk_serial: disk_serial_of(name),
+            disk_write_rate: 0,
             boot: BootOrder::Network,
             network: true,
             memory_mib: 1024,
@@ -248,9 +251,10 @@ fn add_disk(qemu: &mut Command, spec: &VmSpec) {
     let index = if spec.boot == BootOrder::Disk { 1 } else { 2 };
     // unsafe leaves out the host's fsync only: a qcow2 whose QEMU is killed still loses what the guest had not flushed.
     qemu.arg("-drive").arg(format!(
-        "if=none,id=d0,file={},format={},cache=unsafe,discard=unmap,detect-zeroes=unmap",
+        "if=none,id=d0,file={},format={},cache=unsafe,discard=unmap,detect-zeroes=unmap,throttling.bps-write={}",
         spec.disk.display(),
-        format_of(&spec.disk)
+        format_of(&spec.disk),
+        spec.disk_write_rate
     ));
     qemu.arg("-device").arg(format!("virtio-blk-pci,drive=d0,bootindex={index},serial={}", spec.disk_serial));
 }
