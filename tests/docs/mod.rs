@@ -26,7 +26,7 @@ fn pages() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    assert!(found.len() > 10, "the walk has lost the pages");
+    assert!(found.len() >= 10, "the walk has lost the pages");
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         (path, text)
@@ -58,7 +58,8 @@ fn links(text: &str) -> Vec<String> {
 /// Words of each `provisioner …` or `cargo xtask …` line in the page's shell blocks.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let shell = blocks(text).into_iter().filter(|(info, _)| info == "sh").map(|(_, body)| body);
-    let lines: Vec<String> = shell.flat_map(|body| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let lines: Vec<String> =
+        shell.flat_map(|body| body.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     let words = |line: &String| -> Vec<String> {
         let words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
         words.skip_while(|word| *word == "sudo" || *word == "$").map(str::to_owned).collect()
@@ -103,7 +104,8 @@ fn check_command(page: &Path, words: &[String]) {
     let groups = ["machine", "profile", "image", "workflow"];
     let depth = if words.first().is_some_and(|w| groups.contains(&w.as_str())) { 2 } else { 1 };
     let subcommand: Vec<&String> = words.iter().take(depth).collect();
-    let answer = Command::new(env!("CARGO_BIN_EXE_provisioner")).args(&subcommand).arg("--help").output().unwrap();
+    let answer =
+        Command::new(env!("CARGO_BIN_EXE_provisioner")).args(&subcommand).arg("--help").output().unwrap();
     let line = words.join(" ");
     assert!(answer.status.success(), "{}: no such command: provisioner {line}", page.display());
     let help = String::from_utf8(answer.stdout).unwrap();
