@@ -36,7 +36,8 @@ fn pages() -> Vec<(PathBuf, String)> {
 
 /// Fenced code blocks: what stands after the fence, and the lines.
 fn blocks(text: &str) -> Vec<(String, String)> {
-    let (mut found, mut open): (Vec<(String, String)>, Option<(String, String)>) = (Vec::new(), None);
+    let mut found = Vec::new();
+    let mut open: Option<(String, String)> = None;
     for line in text.lines() {
         match (line.trim_start().strip_prefix("```"), open.take()) {
             (Some(_), Some(block)) => found.push(block),
