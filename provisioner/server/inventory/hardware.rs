@@ -78,12 +78,10 @@ pub struct Bmc {
     pub url: HttpUrl,
     pub username: Line,
     pub password: Password,
-    /// SHA-256 of the BMC's certificate; none: the first one seen is pinned.
+    /// SHA-256 of the BMC's public key (SPKI, DER): goes before the one seen first, and so re-pins. None: the first key
+    /// seen is pinned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate_sha256: Option<Sha256Hex>,
-    /// Rows of the quirk table, beside those found by vendor and model.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub quirks: Vec<RecordName>,
+    pub public_key_sha256: Option<Sha256Hex>,
 }
 
 /// Where a BMC password is. It never comes back out: [`Password::Value`] is written as `"stored"`.

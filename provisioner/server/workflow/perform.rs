@@ -226,7 +226,9 @@ impl Performer {
                 return Err(wrong("its password is not stored; apply the record again with it".to_owned()));
             }
         };
-        let pin = pin
+        let declared = bmc.public_key_sha256.as_ref().map(|key| format!("sha256:{}", key.as_str()));
+        let pin = declared
+            .or(pin)
             .map(|p| p.parse())
             .transpose()
             .map_err(|e: crate::bmc::pin::PinError| wrong(e.to_string()))?;
