@@ -22,7 +22,7 @@ use std::{
 /// Whole runs at once: each mostly waits.
 const AT_ONCE: usize = 12;
 /// A crash within the network boot costs the engine's pace of ten seconds, and slow machines are slow.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(40);
 
 /// How the server is made to die.
 #[derive(Debug, Clone)]
