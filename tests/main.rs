@@ -8,7 +8,6 @@ mod content;
 mod crash;
 mod dhcp;
 mod install;
-mod postgres;
 mod tftp;
 mod tidy;
 mod world;
