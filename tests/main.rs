@@ -9,7 +9,6 @@ mod crash;
 mod dhcp;
 mod docs;
 mod install;
-mod postgres;
 mod refusals;
 mod tftp;
 mod tidy;

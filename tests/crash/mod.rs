@@ -22,7 +22,7 @@ use std::{
 /// Whole runs at once: each mostly waits.
 const AT_ONCE: usize = 12;
 /// A crash within the network boot costs the engine's pace of ten seconds, and slow machines are slow.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(40);
 
 /// How the server is made to die.
 #[derive(Debug, Clone)]
@@ -134,13 +134,19 @@ fn a_run_without_a_crash_is_the_measure() {
 
 #[test]
 fn the_server_may_die_at_every_named_point() {
-    // A provision has three acts; its turns are some twenty, and more where the clock of the timer falls in between.
-    let passages = |name: &str| if name.starts_with("act") { 3 } else { 16 };
+    // A provision passes each act's points three times and a turn's about a dozen times, more or less with the timer:
+    // one passage beyond the last shows that the last was among them.
+    let passages = |name: &str| if name.starts_with("act") { (3, 4) } else { (8, 16) };
     let cases: Vec<Death> =
-        POINTS.iter().flat_map(|name| (1..=passages(name)).map(|n| Death::At(name, n))).collect();
+        POINTS.iter().flat_map(|name| (1..=passages(name).1).map(|n| Death::At(name, n))).collect();
     let deaths = all(&cases, 10);
-    for (case, died) in cases.iter().zip(deaths) {
-        assert_eq!(died, 1, "{case:?}: the point was not reached");
+    for name in POINTS {
+        let of_point = |case: &Death| matches!(case, Death::At(n, _) if *n == name);
+        let died: Vec<usize> =
+            cases.iter().zip(&deaths).filter(|(c, _)| of_point(c)).map(|(_, d)| *d).collect();
+        println!("{name}: {died:?}");
+        assert!(died[..passages(name).0].iter().all(|d| *d == 1), "{name}: {died:?}: not reached");
+        assert!(died.contains(&0), "{name}: {died:?}: passed more often than was tried");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A machine in this process: switched by the BMC, it asks for its boot script, runs the real agent on a file as disk,
 //! and phones home from the disk that was written.
 
-use crate::install::machine::{Machine as Metal, impatient};
+use crate::install::machine::{Machine as Metal, disk_image, impatient};
 use provisioner_agent::{
     cmdline::Cmdline,
     patience::Patience,
@@ -42,9 +42,12 @@ impl fmt::Debug for PlayedMachine {
 
 impl PlayedMachine {
     pub fn new(server: String) -> Self {
+        let metal = Metal::new();
+        // What the kernel would show of the image's partition once it is written.
+        metal.put("dev/vda1", &disk_image(4 << 20, 9)[1 << 20..2 << 20]);
         Self(Arc::new(Inner {
             server,
-            metal: Metal::new(),
+            metal,
             on: AtomicBool::new(false),
             boot: AtomicUsize::new(0),
             network_boots: AtomicUsize::new(0),
@@ -143,7 +146,9 @@ impl Inner {
             let Some(line) = script.lines().find_map(|l| l.strip_prefix("kernel ")) else {
                 return self.node(boot, &runtime);
             };
-            if !matches!(run(&self.settings(line), &self.metal.log), Ok(Ended::Reboot(_))) {
+            let ended = run(&self.settings(line), &self.metal.log);
+            eprintln!("agent of boot {boot}: {ended:?}; a token was placed: {}", self.token().is_some());
+            if !matches!(ended, Ok(Ended::Reboot(_))) {
                 std::thread::sleep(Duration::from_millis(200));
             } else if self.token().is_some() {
                 self.installs.fetch_add(1, Ordering::SeqCst);
@@ -171,9 +176,9 @@ impl Inner {
     }
 
     fn token(&self) -> Option<String> {
-        let script = fs::read_to_string(self.metal.mounted().join("seed/phone-home.sh")).ok()?;
-        let (_, rest) = script.split_once("\"token\":\"").or_else(|| script.split_once("\"token\": \""))?;
-        rest.split('"').next().map(str::to_owned)
+        let script = fs::read_to_string(self.metal.mounted().join("seed/phone-home")).ok()?;
+        let mut words = script.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '.');
+        words.find(|word| provisioner::token::builtin::is_well_formed(word)).map(str::to_owned)
     }
 
     /// The system on the disk: phones home until it is heard, or until the server no longer knows the token, which is
