@@ -85,7 +85,7 @@ async fn the_script_carries_the_agents_words_and_the_last_boot_is_the_disk() {
         let looked = server.http.head(format!("{}/boot/{MAC}.ipxe", server.plain)).send().await.unwrap();
         assert_eq!(looked.status(), 200);
     }
-    for _ in 1..provisioner::machine::boot::BOOTS_MAX {
+    for _ in 1..provisioner::machine::boot::SCRIPTS_MAX {
         assert!(server.script(MAC).await.contains("kernel"));
     }
     assert!(server.script(MAC).await.contains("sanboot"));

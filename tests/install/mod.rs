@@ -3,6 +3,6 @@
 
 mod bodies;
 mod cuts;
-mod machine;
+pub mod machine;
 mod server;
 mod talk;

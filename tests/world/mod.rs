@@ -7,6 +7,7 @@
 //! ```
 
 mod journal;
+mod leases;
 mod machines;
 mod server;
 mod simulation;

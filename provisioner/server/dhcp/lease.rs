@@ -202,6 +202,10 @@ impl Leases {
         if !self.is_free(ip, mac, asked.now) {
             return Decision::Nak("the address belongs to another machine");
         }
+        // Else a late copy of an old request would end the lease that the machine lives on, and free it for others.
+        if asked.reservation() != Some(ip) && self.is_bound_elsewhere(ip, asked) {
+            return Decision::Nak("the machine has another address");
+        }
         if !has && !selecting && asked.reservation() != Some(ip) {
             return match self.by_mac.contains_key(&mac) {
                 true => Decision::Nak("the machine has another address"),
@@ -268,6 +272,15 @@ impl Leases {
                 binding.state = State::Ended;
             }
         }
+    }
+
+    /// The machine has a running lease of another address of this subnet.
+    fn is_bound_elsewhere(&self, ip: Ipv4Addr, asked: &Asked<'_>) -> bool {
+        let bound = |b: &Binding| matches!(b.state, State::Bound { expires } if asked.now < expires);
+        let others = self.by_mac.get(&asked.request.mac).into_iter().flatten();
+        others
+            .filter(|o| **o != ip && asked.subnet.has_host(**o))
+            .any(|o| self.by_ip.get(o).is_some_and(bound))
     }
 
     /// `mac` could have `ip` now: nobody else holds it, and it is not in conflict.

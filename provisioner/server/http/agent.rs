@@ -24,8 +24,11 @@ use provisioner_wire::{
         Claim, ClaimAnswer, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
         SpendLicence, Step, StepResult,
     },
-    report::clean,
+    report::clean_to,
 };
+
+/// Longest reason of a failed step, in characters: some list every disk of the machine.
+const REASON_MAX: usize = 4000;
 
 /// A refusal as agents read it.
 #[derive(Debug)]
@@ -187,7 +190,7 @@ pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode
     let said: StepResult = spoken.read()?;
     let outcome = match said.outcome {
         provisioner_wire::order::Outcome::Failed { reason } => {
-            provisioner_wire::order::Outcome::Failed { reason: clean(&reason) }
+            provisioner_wire::order::Outcome::Failed { reason: clean_to(&reason, REASON_MAX) }
         }
         done => done,
     };

@@ -1,6 +1,6 @@
 //! What agents tell of running steps: progress and log lines. In memory only; losing it costs nothing but a picture.
 
-use crate::machine::MachineId;
+use crate::machine::{MachineId, Time};
 use provisioner_wire::{
     Generation,
     order::{LogLine, Progress, Step},
@@ -9,6 +9,7 @@ use provisioner_wire::{
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::broadcast;
 
@@ -25,9 +26,14 @@ pub struct Stand {
     pub total_bytes: u64,
 }
 
+/// Between two alarms of one kind in a machine's trail.
+const ALARM_PACE: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 struct Entry {
     stand: Option<Stand>,
+    /// When a wrong token was last put into the trail.
+    wrong_token: Option<Time>,
     lines: VecDeque<LogLine>,
 }
 
@@ -72,6 +78,18 @@ impl Live {
         self.machines().get(&machine).map(|e| e.lines.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Whether a wrong token shown for `machine` goes into the trail: the first does, then one in [`ALARM_PACE`]. Anyone
+    /// on the network can show one, and the trail is kept for ever.
+    pub fn may_alarm(&self, machine: MachineId, now: Time) -> bool {
+        let mut machines = self.machines();
+        let last = &mut machines.entry(machine).or_default().wrong_token;
+        let may = last.is_none_or(|last| now.since(last) >= ALARM_PACE);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+
     pub fn forget(&self, machine: MachineId) {
         self.machines().remove(&machine);
     }
@@ -106,5 +124,12 @@ mod tests {
         assert!(live.log(id).iter().all(|l| l.text.len() <= 256 && !l.text.contains('\u{1b}')));
         assert!(live.stand(id, Generation(2)).is_some());
         assert_eq!(live.stand(id, Generation(3)), None);
+    }
+
+    #[test]
+    fn alarms_are_paced() {
+        let (live, id) = (Live::default(), MachineId(uuid::Uuid::from_u128(9)));
+        let seen: Vec<bool> = [0, 1, 9_999, 10_000, 10_001].map(|ms| live.may_alarm(id, Time(ms))).to_vec();
+        assert_eq!(seen, [true, false, false, true, false]);
     }
 }

@@ -40,7 +40,12 @@ pub async fn ready(
     let machine = store::machines::by_name(&mut app.db().read().await?, &name).await?;
     // Without a live token there is nothing to show: no event, so that strangers cannot fill the timeline.
     let machine = machine.filter(|m| m.token.is_some()).ok_or_else(refused)?;
-    let event = Event::PhonedHome { token_hash: hash(&token) };
+    let token_hash = hash(&token);
+    let right = machine.token.as_ref().is_some_and(|t| t.hash == token_hash);
+    if !right && !app.live().may_alarm(machine.id, app.engine().now()) {
+        return Err(refused());
+    }
+    let event = Event::PhonedHome { token_hash };
     match app.engine().submit(machine.id, &event).await? {
         Verdict::Accepted => Ok("ready\n"),
         Verdict::Refused(_) => Err(refused()),

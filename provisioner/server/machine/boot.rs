@@ -6,8 +6,11 @@ use provisioner_wire::{
     order::{Order, PlaceConfig, Step, Wipe, WriteImage},
 };
 
-/// How often the agent may be booted in one generation; more is a loop.
+/// How often an agent may claim in one generation; more is a loop.
 pub const BOOTS_MAX: u32 = 5;
+/// How many boot scripts may be made in one generation. Anyone on the network can ask for one, so it is far above
+/// [`BOOTS_MAX`]; without a bound a machine that never gets from script to agent would try for ever.
+pub const SCRIPTS_MAX: u32 = 40;
 
 /// The answer to a network boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::{
     Act, ActResult, Event, Machine, Refusal, RefusalKind, Time,
-    boot::{BOOTS_MAX, Boot, boots},
+    boot::{BOOTS_MAX, Boot, SCRIPTS_MAX, boots},
     state::{BootGrant, Claim, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
     wants::TRIES_MAX,
 };
@@ -112,6 +112,7 @@ fn begin(mut machine: Machine, id: Uuid, kind: WorkflowKind, profile: Option<Str
         profile,
         target: None,
         tried: BTreeMap::new(),
+        scripts: 0,
         boots: 0,
         done: Vec::new(),
     });
@@ -219,13 +220,13 @@ fn script_served(mut machine: Machine, boot_hash: &str, expires: Time, now: Time
     }
     // A token belongs to one claim; the next claim gets its own.
     machine.token = None;
-    let boots = machine.workflow.as_mut().map_or(0, |workflow| {
-        workflow.boots += 1;
+    let scripts = machine.workflow.as_mut().map_or(0, |workflow| {
+        workflow.scripts += 1;
         workflow.done.clear();
-        workflow.boots
+        workflow.scripts
     });
-    Ok(if boots > BOOTS_MAX {
-        failed(machine, format!("the agent was booted {BOOTS_MAX} times and did not get through"), now)
+    Ok(if scripts > SCRIPTS_MAX {
+        failed(machine, format!("{SCRIPTS_MAX} boot scripts were asked for, and no agent got through"), now)
     } else {
         enter(machine, Phase::Booting, "a boot script was served", now)
     })
@@ -255,7 +256,14 @@ fn claimed(
     machine.claim =
         Some(Claim { boot_hash: boot_hash.to_owned(), public_key: public_key.to_owned(), at: now });
     machine.report = Some(report.clone());
+    let boots = machine.workflow.as_mut().filter(|_| machine.phase == Phase::Booting).map_or(0, |workflow| {
+        workflow.boots += 1;
+        workflow.boots
+    });
     Ok(match machine.phase {
+        _ if boots > BOOTS_MAX => {
+            failed(machine, format!("the agent was booted {BOOTS_MAX} times and did not get through"), now)
+        }
         Phase::Booting => enter(machine, Phase::Inspected, "the agent has claimed and reported", now),
         _ => machine,
     })

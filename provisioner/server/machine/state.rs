@@ -58,7 +58,9 @@ pub struct Workflow {
     /// What the pre-flight froze: set before any power change.
     pub target: Option<Target>,
     pub tried: BTreeMap<Act, Tried>,
-    /// How often the agent was booted in this generation.
+    /// How many boot scripts were made in this generation.
+    pub scripts: u32,
+    /// How often an agent has claimed in this generation.
     pub boots: u32,
     /// Steps of this boot that are done.
     pub done: Vec<Step>,

@@ -1,7 +1,7 @@
 //! The lifecycle as tables and properties.
 
 use super::{
-    boot::{BOOTS_MAX, Boot, boots, orders},
+    boot::{BOOTS_MAX, Boot, SCRIPTS_MAX, boots, orders},
     event::RefusalKind,
     state::Target,
     wants::{self, Want, wants},
@@ -342,11 +342,20 @@ fn a_power_cycle_is_paced_and_counted() {
 #[test]
 fn an_agent_that_boots_for_ever_is_stopped() {
     let mut machine = after(until(Phase::Powering));
-    for n in 0..BOOTS_MAX {
+    for n in 0..=BOOTS_MAX {
         machine = on(&machine, &served(&format!("b{n}")), NOW).unwrap();
-        assert_eq!(machine.phase, Phase::Booting);
+        machine = on(&machine, &claim(&format!("b{n}"), "key"), NOW).unwrap();
+        assert_eq!(machine.phase, if n < BOOTS_MAX { Phase::Inspected } else { Phase::Failed });
     }
-    assert_eq!(on(&machine, &served("one more"), NOW).unwrap().phase, Phase::Failed);
+}
+
+#[test]
+fn scripts_without_an_agent_end_too() {
+    let mut machine = after(until(Phase::Powering));
+    for n in 0..=SCRIPTS_MAX {
+        machine = on(&machine, &served(&format!("b{n}")), NOW).unwrap();
+        assert_eq!(machine.phase, if n < SCRIPTS_MAX { Phase::Booting } else { Phase::Failed });
+    }
 }
 
 #[test]

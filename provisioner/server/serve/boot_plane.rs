@@ -44,6 +44,10 @@ pub async fn start(
     files: &BootFiles,
     plain: SocketAddr,
 ) -> Result<()> {
+    if house.config.tftp.is_none() && house.config.dhcp.is_none() {
+        // Nobody would speak to the recorder: it would end at once, and the server with it.
+        return Ok(());
+    }
     let (told, telling) = mpsc::channel(HEARD_MAX);
     let recorder = Recorder { engine: engine.clone(), db: house.db.clone() };
     parts.spawn(async move { recorder.run(telling).await });

@@ -65,7 +65,14 @@ impl Real {
             .await
             .map_err(|e| problem("profile", e.to_string()))?;
         let profile = profile.ok_or_else(|| problem("profile", format!("there is no profile {name}")))?;
+        let image: Option<ImageDeclaration> =
+            declared::get(&mut tx, declared::Kind::Image, profile.image.as_str())
+                .await
+                .map_err(|e| problem("profile.image", e.to_string()))?;
         drop(tx);
+        let image =
+            image.ok_or_else(|| problem("profile.image", format!("there is no image {}", profile.image)))?;
+        self.images.verified(&image).await.map_err(|e| problem("profile.image", e.to_string()))?;
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };

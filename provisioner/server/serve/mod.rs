@@ -85,12 +85,20 @@ async fn serve(config: Config) -> Result<()> {
     let ended = tokio::select! {
         signal = signal() => signal,
         // A dead part must not look alive: the process ends with it.
-        part = parts.join_next() => part.map_or(Ok(()), |joined| joined.map_err(Into::into).and_then(|r| r)),
+        part = parts.join_next() => ended_by_itself(part),
     };
     stop.send_replace(true);
     parts.abort_all();
     house.db.close().await;
     ended
+}
+
+/// No part ends before it is told to: one that did without an error is an error, too.
+fn ended_by_itself(part: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    if let Some(joined) = part {
+        joined??;
+    }
+    anyhow::bail!("a part of the server has ended by itself")
 }
 
 async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Result<House> {

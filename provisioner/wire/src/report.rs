@@ -151,11 +151,17 @@ fn clean_option(text: &mut Option<String>) {
 
 /// One line of printable text: no control characters, no bidirectional overrides, no leading or trailing space.
 pub fn clean(text: &str) -> String {
+    clean_to(text, TEXT_MAX)
+}
+
+/// [`clean`] with another bound, in characters. Line breaks become spaces.
+pub fn clean_to(text: &str, most: usize) -> String {
     let unsafe_mark = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
-    let kept: String = text.chars().filter(|c| !unsafe_mark(*c)).take(TEXT_MAX).collect();
+    let spaced = text.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c });
+    let kept: String = spaced.filter(|c| !unsafe_mark(*c)).take(most).collect();
     kept.trim().to_owned()
 }
 
@@ -172,7 +178,7 @@ mod tests {
         };
         let report = HardwareReport { disks: vec![disk; 9000], ..HardwareReport::default() }.cleaned();
         assert_eq!(report.disks.len(), ENTRIES_MAX);
-        assert_eq!(report.disks[0].serial.as_deref(), Some("[31mXY"));
+        assert_eq!(report.disks[0].serial.as_deref(), Some("[31mX  Y"));
         assert_eq!(report.disks[0].wwn, None);
     }
 }

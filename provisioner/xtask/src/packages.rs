@@ -1,9 +1,9 @@
 //! Debian packages: what lacks is installed, and said.
 
-use crate::console::say;
+use crate::{console::say, project::lock};
 use anyhow::{Context, Result, bail};
 use provisioner_lab::process;
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 /// To make kernels, initramfs and images.
 pub const ASSETS: &[&str] = &[
@@ -127,7 +127,12 @@ pub fn codename() -> Result<String> {
 
 /// apt-get without questions.
 pub fn apt(arguments: &[&str]) -> Result<()> {
+    // Two runs at once: dpkg's own lock would end the second one at once.
+    let _held = lock(Path::new("/run/lock/provisioner-apt"))?;
     let mut command = Command::new("apt-get");
-    command.arg("-q").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     process::output(&mut command).map(|_| ())
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use std::{
     env,
     ffi::OsString,
+    path::PathBuf,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -100,7 +101,7 @@ fn machete(project: &Project) -> Result<()> {
 /// Each test in a lab namespace of its own, by cargo's target runner; the lab's patience is for a busy machine, so they
 /// may share the cores.
 fn vm_tests(project: &Project) -> Result<()> {
-    let runner = format!("{} namespace --", env::current_exe().context("own program")?.display());
+    let runner = format!("{} namespace --", program()?.display());
     let environment = [
         (RUNNER, OsString::from(runner)),
         ("PROVISIONER_ASSETS", project.assets().root().as_os_str().to_owned()),
@@ -124,9 +125,16 @@ fn cargo(project: &Project, arguments: &[&str]) -> Result<()> {
     pass(Command::new("cargo").args(arguments).current_dir(&project.root))
 }
 
+/// Where this program is. A build of the workspace may have replaced it meanwhile; the kernel says so in its name.
+fn program() -> Result<PathBuf> {
+    let path = env::current_exe().context("own program")?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map(PathBuf::from).unwrap_or(path.clone()))
+}
+
 /// This program with other arguments.
 fn own(arguments: &[&str]) -> Result<()> {
-    pass(Command::new(env::current_exe().context("own program")?).args(arguments))
+    pass(Command::new(program()?).args(arguments))
 }
 
 /// Runs it with its output shown.

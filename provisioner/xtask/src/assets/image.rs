@@ -37,7 +37,6 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "iproute2",
     "kmod",
     "linux-image-cloud-amd64",
-    "netplan.io",
     "openssh-server",
     "python3",
     "systemd",
@@ -165,7 +164,9 @@ fn debian_root(work: &Path, root: &Path) -> Result<()> {
         arguments.push(exclude);
     }
     arguments.extend([essential.as_str(), &customize, DEBIAN_SUITE, &root]);
-    process::run("mmdebstrap", arguments)?;
+    // In a mount namespace of its own: were it killed, its /proc and /sys inside the new root would stay mounted here,
+    // and the next run's clean-up would walk into them.
+    process::run("unshare", ["--mount", "mmdebstrap"].into_iter().chain(arguments))?;
     Ok(())
 }
 
