@@ -9,6 +9,7 @@ mod crash;
 mod dhcp;
 mod docs;
 mod install;
+mod postgres;
 mod refusals;
 mod tftp;
 mod tidy;

@@ -7,6 +7,8 @@ use provisioner_wire::ids::hex;
 use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 
+/// Held until the transaction ends; the number is arbitrary and this table's own.
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(7261001)";
 const TIP: &str = "SELECT hash FROM audit ORDER BY seq DESC LIMIT 1";
 const APPEND: &str = "INSERT INTO audit (at, machine, generation, kind, before, after, cause, reason, previous, hash) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
@@ -62,6 +64,10 @@ pub struct Row {
 }
 
 pub async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
+    // SQLite has one writer. On Postgres two transactions would read the same tip, and the chain would fork.
+    if let Tx::Postgres(tx) = tx {
+        sqlx::query(ONE_AT_A_TIME).execute(&mut **tx).await?;
+    }
     let tip: Option<(String,)> = on!(tx, c => sqlx::query_as(TIP).fetch_optional(c).await?);
     let previous = tip.map_or_else(String::new, |(hash,)| hash);
     let generation = i64::try_from(entry.generation).unwrap_or(i64::MAX);

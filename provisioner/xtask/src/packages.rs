@@ -46,6 +46,7 @@ pub const TESTS: &[&str] = &[
     "gdisk",
     "iproute2",
     "isc-dhcp-client",
+    "postgresql",
     "python3-venv",
     "tftp-hpa",
     "util-linux",
