@@ -89,7 +89,7 @@ fn configuration(project: &Project, data: &Path, hardware: &Path) -> String {
          [dhcp]\ninterface = \"{BRIDGE}\"\n\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
          pool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\ndns = []\n\n\
          [tftp]\nlisten = \"{ADDRESS}:69\"\n\n[boot]\nipxe_dir = {}\nkernel = {}\ninitramfs = {}\n\
-         arguments = [\"console=ttyS0\", \"panic=10\", \"quiet\"]\n",
+         arguments = [\"console=ttyS0\", \"panic=10\", \"quiet\", \"provisioner.on_failure=shell\"]\n",
         quoted(data),
         quoted(hardware),
         quoted(&project.root.join("templates")),
