@@ -2,7 +2,10 @@
 
 mod boot_plane;
 mod content;
+mod directory;
 mod hardware;
+mod hearing;
+mod lease_journal;
 
 pub use hardware::check;
 

@@ -1,0 +1,77 @@
+//! Leases, kept in the store.
+
+use crate::{
+    dhcp::{JournalError, LeaseJournal, LeaseRecord},
+    machine::Time,
+    store::{self, Db, StoreError, leases::Row},
+};
+use anyhow::{Context, Result};
+use provisioner_wire::{
+    Mac,
+    ids::{hex, hex_into},
+};
+use std::net::Ipv4Addr;
+
+/// Leases in the store.
+pub struct Journal(pub Db);
+
+impl LeaseJournal for Journal {
+    async fn commit(&self, records: &[LeaseRecord]) -> Result<(), JournalError> {
+        self.keep(records).await.map_err(|e| JournalError(e.to_string()))
+    }
+}
+
+const BOUND: &str = "bound";
+const DECLINED: &str = "declined";
+
+impl Journal {
+    async fn keep(&self, records: &[LeaseRecord]) -> Result<(), StoreError> {
+        let mut tx = self.0.write().await?;
+        for record in records {
+            let row = |ip: &Ipv4Addr, mac: &Mac, state: &str, expires: &Time| Row {
+                ip: ip.to_string(),
+                mac: mac.to_string(),
+                client_id: None,
+                machine: None,
+                state: state.to_owned(),
+                expires_at: expires.0,
+            };
+            match record {
+                LeaseRecord::Bound { ip, mac, client_id, machine, expires } => {
+                    let row = Row {
+                        client_id: client_id.as_deref().map(hex),
+                        machine: machine.as_ref().map(ToString::to_string),
+                        ..row(ip, mac, BOUND, expires)
+                    };
+                    store::leases::put(&mut tx, &row).await?;
+                }
+                LeaseRecord::Ended { ip, mac } => {
+                    store::leases::delete(&mut tx, &ip.to_string(), &mac.to_string()).await?;
+                }
+                LeaseRecord::Declined { ip, mac, until } => {
+                    store::leases::put(&mut tx, &row(ip, mac, DECLINED, until)).await?;
+                }
+            }
+        }
+        tx.commit().await
+    }
+}
+
+/// Every lease in the store. A row that cannot be read stops the start: its address might be given twice.
+pub async fn kept(db: &Db) -> Result<Vec<LeaseRecord>> {
+    let rows = store::leases::all(&mut db.read().await?).await?;
+    rows.iter().map(|row| record(row).with_context(|| format!("the lease of {}", row.ip))).collect()
+}
+
+fn record(row: &Row) -> Result<LeaseRecord> {
+    let (ip, mac, expires) = (row.ip.parse()?, row.mac.parse()?, Time(row.expires_at));
+    if row.state == DECLINED {
+        return Ok(LeaseRecord::Declined { ip, mac, until: expires });
+    }
+    let client_id = row.client_id.as_deref().map(|text| {
+        let mut bytes = vec![0; text.len() / 2];
+        hex_into(text, &mut bytes).map(|()| bytes).context("its client id is not hexadecimal")
+    });
+    let machine = row.machine.as_deref().map(str::parse).transpose()?;
+    Ok(LeaseRecord::Bound { ip, mac, client_id: client_id.transpose()?, machine, expires })
+}
