@@ -1,7 +1,10 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
-use crate::dhcp::{config::DhcpConfig, subnet::Subnet};
+use crate::{
+    dhcp::{config::DhcpConfig, subnet::Subnet},
+    tftp::config::TftpConfig,
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{
@@ -26,7 +29,7 @@ pub struct Config {
     pub http: Http,
     /// Its subnets are good ([`Subnet::all`]).
     pub dhcp: Option<DhcpConfig>,
-    pub tftp: Option<Tftp>,
+    pub tftp: Option<TftpConfig>,
     pub boot: Boot,
 }
 
@@ -46,12 +49,6 @@ pub struct Http {
     pub tls_listen: SocketAddr,
     /// Name or address by which machines reach this server.
     pub public_host: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tftp {
-    pub listen: SocketAddr,
 }
 
 /// What machines boot.
@@ -102,7 +99,7 @@ struct File {
     discovery: bool,
     http: toml::Spanned<Http>,
     dhcp: Option<toml::Spanned<DhcpConfig>>,
-    tftp: Option<Tftp>,
+    tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
 }
 
@@ -156,6 +153,9 @@ impl Config {
         if let Some(dhcp) = &read.dhcp {
             Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
         }
+        if let Some(tftp) = &read.tftp {
+            tftp.get_ref().check().map_err(|what| wrong(Some(tftp.span()), what))?;
+        }
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -166,7 +166,7 @@ impl Config {
             discovery: read.discovery,
             http: read.http.into_inner(),
             dhcp: read.dhcp.map(toml::Spanned::into_inner),
-            tftp: read.tftp,
+            tftp: read.tftp.map(toml::Spanned::into_inner),
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
                 kernel: near(&boot.kernel),
