@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod intake;
 pub mod lease;
+pub mod road;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
@@ -19,6 +20,7 @@ pub mod subnet;
 use crate::machine::Time;
 use client::Client;
 use provisioner_wire::{Mac, MachineName};
+use road::Road;
 use std::{collections::HashSet, fmt, future::Future, net::Ipv4Addr, sync::Arc};
 
 /// What is declared of the owner of a MAC.
@@ -55,6 +57,11 @@ impl Who {
 /// The declared machines. Asked for each packet: answer from memory.
 pub trait Directory: Send + Sync + 'static {
     fn who(&self, mac: Mac) -> impl Future<Output = Who> + Send;
+
+    /// By what the owner of `mac` boots.
+    fn road(&self, _mac: Mac) -> impl Future<Output = Road> + Send {
+        std::future::ready(Road::Ipxe)
+    }
 
     /// Every address that is some machine's reservation: none is given to another, even inside a pool.
     fn reserved(&self) -> impl Future<Output = Arc<HashSet<Ipv4Addr>>> + Send;

@@ -18,7 +18,7 @@ pub mod profile;
 pub mod values;
 
 pub use check::check;
-pub use hardware::{Bmc, Hardware, Nic, Password, Values};
+pub use hardware::{Bmc, BootBy, Hardware, Nic, Password, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
 pub use json::{check_change, from_json};
 pub use load::load;

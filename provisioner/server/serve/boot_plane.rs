@@ -23,6 +23,7 @@ pub async fn start(
     engine: &Engine,
     files: &BootFiles,
     plain: SocketAddr,
+    secure: SocketAddr,
 ) -> Result<()> {
     if house.config.tftp.is_none() && house.config.dhcp.is_none() {
         // Nobody would speak to the recorder: it would end at once, and the server with it.
@@ -48,7 +49,7 @@ pub async fn start(
         };
         let socket = sockets::bind(&config.interface)?;
         let kept = kept(&house.db).await?;
-        let directory = Arc::new(Declared::new(house));
+        let directory = Arc::new(Declared::new(house, house.config.http.tls_url(secure.port())));
         let journal = Arc::new(Journal(house.db.clone()));
         let server = Server::new(subnets, serving, &kept, directory, journal, ear);
         let interface = config.interface.clone();
