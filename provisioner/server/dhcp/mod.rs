@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod intake;
 pub mod lease;
+pub mod options;
 pub mod road;
 pub mod server;
 pub mod sockets;
@@ -83,6 +84,14 @@ pub enum LeaseRecord {
     Ended { ip: Ipv4Addr, mac: Mac },
     /// `mac` found `ip` in use by another host: given to nobody until then.
     Declined { ip: Ipv4Addr, mac: Mac, until: Time },
+}
+
+impl LeaseRecord {
+    pub fn address(&self) -> Ipv4Addr {
+        match self {
+            Self::Bound { ip, .. } | Self::Ended { ip, .. } | Self::Declined { ip, .. } => *ip,
+        }
+    }
 }
 
 /// Why leases could not be kept. The client is not answered, and asks again.
