@@ -7,19 +7,24 @@
 
 pub mod advertise;
 pub mod answer;
+pub mod boot_server;
 pub mod bootfile;
 pub mod client;
 pub mod config;
 pub mod intake;
 pub mod lease;
 pub mod options;
+pub mod packet;
+pub mod proxy;
+pub mod quirks;
 pub mod road;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
 
-use crate::machine::Time;
+use crate::{inventory::Quirks, machine::Time};
 use client::Client;
+use options::OptionSet;
 use provisioner_wire::{Mac, MachineName};
 use road::Road;
 use std::{collections::HashSet, fmt, future::Future, net::Ipv4Addr, sync::Arc};
@@ -55,6 +60,13 @@ impl Who {
     }
 }
 
+/// What a machine's record and its profile say of DHCP answers to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Particulars {
+    pub options: OptionSet,
+    pub quirks: Quirks,
+}
+
 /// The declared machines. Asked for each packet: answer from memory.
 pub trait Directory: Send + Sync + 'static {
     fn who(&self, mac: Mac) -> impl Future<Output = Who> + Send;
@@ -62,6 +74,11 @@ pub trait Directory: Send + Sync + 'static {
     /// By what the owner of `mac` boots.
     fn road(&self, _mac: Mac) -> impl Future<Output = Road> + Send {
         std::future::ready(Road::Ipxe)
+    }
+
+    /// What is declared of the answers to `mac`.
+    fn particulars(&self, _mac: Mac) -> impl Future<Output = Arc<Particulars>> + Send {
+        std::future::ready(Arc::default())
     }
 
     /// Every address that is some machine's reservation: none is given to another, even inside a pool.
@@ -130,6 +147,11 @@ pub enum Said {
         ip: Ipv4Addr,
         boot: Told,
     },
+    /// A boot file and no address: as proxyDHCP on port 67, or as the boot server on port 4011.
+    Boot {
+        port: u16,
+        boot: Told,
+    },
     Nak {
         reason: &'static str,
     },
@@ -174,6 +196,7 @@ impl fmt::Display for Said {
         match self {
             Self::Offer { ip, boot } => write!(f, "offered {ip}, {boot}"),
             Self::Ack { ip, boot } => write!(f, "acknowledged {ip}, {boot}"),
+            Self::Boot { port, boot } => write!(f, "told on port {port} without an address: {boot}"),
             Self::Nak { reason } => write!(f, "refused: {reason}"),
             Self::Nothing { reason } => write!(f, "not answered: {reason}"),
             Self::AddressConflict { ip } => write!(f, "it found {ip} in use by another host"),
