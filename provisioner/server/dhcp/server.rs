@@ -136,15 +136,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         if promises && matches!(client.program, Program::Ipxe { http: false, .. }) {
             self.count_round(request.mac, now);
         }
-        let heard = Heard {
-            at: now,
-            mac: request.mac,
-            machine: who.name().cloned(),
-            message: request.message_name(),
-            client,
-            relay: request.giaddr,
-            said,
-        };
+        let heard = Heard::new(now, &request, client, &who, said);
         Answered { reply, heard, promises }
     }
 
