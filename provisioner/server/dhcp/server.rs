@@ -153,15 +153,7 @@ impl Question {
     }
 
     pub fn heard(self, at: Time, said: Said) -> Heard {
-        Heard {
-            at,
-            mac: self.request.mac,
-            machine: self.who.name().cloned(),
-            message: self.request.message_name(),
-            client: self.client,
-            relay: self.request.giaddr,
-            said,
-        }
+        Heard::new(at, &self.request, self.client, &self.who, said)
     }
 }
 
