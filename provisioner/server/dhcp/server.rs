@@ -4,7 +4,7 @@
 use super::{
     Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Particulars, Said, Told, Who,
     answer::{Answer, Reply},
-    bootfile::{BootFile, NoBoot, Rounds, Serving, as_declared},
+    bootfile::{BootFile, Lead, NoBoot, Rounds, Serving, as_declared},
     client::{Client, Program},
     config::Mode,
     intake::Request,
@@ -194,6 +194,7 @@ fn as_proxy(question: &Question, serving: &Serving, rounds: u32) -> (Said, Optio
 /// The boot part, as it is heard.
 pub(super) fn told(boot: Result<Option<BootFile>, NoBoot>) -> Told {
     match boot {
+        Ok(Some(boot)) if boot.lead == Lead::Ask => Told::Ask,
         Ok(Some(boot)) => Told::File(boot.file),
         Ok(None) => Told::None,
         Err(missing) => Told::Missing(missing),
