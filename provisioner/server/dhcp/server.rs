@@ -91,7 +91,8 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     }
 
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
-        let read = packets.iter().filter_map(|packet| match Request::read(packet) {
+        let trusts = self.subnets.iter().any(|subnet| subnet.trusts);
+        let read = packets.iter().filter_map(|packet| match Request::read_on(packet, trusts) {
             Ok(request) => Some(request),
             Err(why) => {
                 self.hearing.malformed(why);
