@@ -86,7 +86,7 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
-    boot_plane::start(&mut parts, &house, &engine, &files, plain_address).await?;
+    boot_plane::start(&mut parts, &house, &engine, &files, plain_address, secure_address).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
         signal = signal() => signal,
