@@ -2,7 +2,7 @@
 //! file's own folder.
 
 use crate::{
-    dhcp::{config::DhcpConfig, subnet::Subnet},
+    dhcp::config::{DhcpConfig, check as check_dhcp},
     tftp::config::TftpConfig,
 };
 use secrecy::SecretString;
@@ -27,8 +27,8 @@ pub struct Config {
     /// An unknown machine may boot the agent, to be inspected only.
     pub discovery: bool,
     pub http: Http,
-    /// Its subnets are good ([`Subnet::all`]).
-    pub dhcp: Option<DhcpConfig>,
+    /// One for each interface that is served, checked together ([`check_dhcp`]). Empty: no DHCP.
+    pub dhcp: Vec<DhcpConfig>,
     pub tftp: Option<TftpConfig>,
     pub boot: Boot,
 }
@@ -98,7 +98,8 @@ struct File {
     #[serde(default)]
     discovery: bool,
     http: toml::Spanned<Http>,
-    dhcp: Option<toml::Spanned<DhcpConfig>>,
+    #[serde(default)]
+    dhcp: Vec<toml::Spanned<DhcpConfig>>,
     tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
 }
@@ -150,9 +151,9 @@ impl Config {
             let what = format!("the kernel argument {bad:?} is not one printable word");
             return Err(wrong(Some(read.boot.span()), what));
         }
-        if let Some(dhcp) = &read.dhcp {
-            Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
-        }
+        let (places, dhcp): (Vec<_>, Vec<_>) =
+            read.dhcp.into_iter().map(|one| (one.span(), one.into_inner())).unzip();
+        check_dhcp(&dhcp).map_err(|e| wrong(places.get(e.at).cloned(), e.to_string()))?;
         if let Some(tftp) = &read.tftp {
             tftp.get_ref().check().map_err(|what| wrong(Some(tftp.span()), what))?;
         }
@@ -165,7 +166,7 @@ impl Config {
             database,
             discovery: read.discovery,
             http: read.http.into_inner(),
-            dhcp: read.dhcp.map(toml::Spanned::into_inner),
+            dhcp,
             tftp: read.tftp.map(toml::Spanned::into_inner),
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
@@ -239,12 +240,12 @@ mod tests {
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             (
                 "[boot]",
-                "[dhcp]\ninterface = \"br0\"\nsubnets = []\n[boot]",
+                "[[dhcp]]\ninterface = \"br0\"\nsubnets = []\n[boot]",
                 "s.toml:7:1: dhcp.subnets: there is none",
             ),
             (
                 "[boot]",
-                "[dhcp]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
+                "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
                 "dhcp.subnets[0].router: 10.9.0.1 is not a host address of 10.88.0.0/24",
             ),
         ] {

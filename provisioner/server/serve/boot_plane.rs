@@ -7,14 +7,23 @@ use super::{
     lease_journal::{Journal, kept},
 };
 use crate::{
-    dhcp::{self, bootfile::Serving, server::Server, sockets, subnet::Subnet},
+    dhcp::{
+        self,
+        boot_server::{self, BootServer},
+        bootfile::Serving,
+        config::DhcpConfig,
+        patience::Patient,
+        server::Server,
+        sockets,
+        subnet::Subnet,
+    },
     http::boot_files::BootFiles,
     tftp::{self, Files},
     workflow::Engine,
 };
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 
 /// Starts what the configuration asks for.
@@ -24,8 +33,9 @@ pub async fn start(
     engine: &Engine,
     files: &BootFiles,
     plain: SocketAddr,
+    secure: SocketAddr,
 ) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.is_none() {
+    if house.config.tftp.is_none() && house.config.dhcp.iter().all(|one| !one.is_on()) {
         // Nobody would speak to the recorder: it would end at once, and the server with it.
         return Ok(());
     }
@@ -41,29 +51,16 @@ pub async fn start(
         let (settings, files, ear) = (tftp.settings(networks), Files::new(files.files()), ear.clone());
         parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
     }
-    if let Some(config) = &house.config.dhcp {
-        let subnets = Subnet::all(&config.subnets)?;
-        let server = sockets::address_on(&config.interface, &subnets)?;
+    let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
+    let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
+    for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
+        let subnets = config.subnets()?;
         let serving = Serving {
-            server,
+            server: sockets::address_on(&config.interface, &subnets)?,
             http: house.config.http.plain_url(plain.port()),
-            files: files.files().map(|(name, _)| name).collect(),
+            files: file_names.clone(),
         };
-        let socket = sockets::bind(&config.interface)?;
-        let kept = kept(&house.db).await?;
-        let directory = Arc::new(Declared::new(house));
-        let journal = Arc::new(Journal(house.db.clone()));
-        let server = Server::new(subnets, serving, &kept, directory, journal, ear);
-        let interface = config.interface.clone();
-        parts.spawn(async move {
-            dhcp::advertise::serve(interface).await;
-            bail!("router advertisements have ended")
-        });
-        let clock = house.clock.clone();
-        parts.spawn(async move {
-            sockets::serve(socket, server, clock).await;
-            bail!("the DHCP server has ended")
-        });
+        dhcp4(parts, house, config, subnets, serving, (directory.clone(), ear.clone())).await?;
     }
     Ok(())
 }
@@ -75,4 +72,38 @@ fn more_files() {
     if let Err(error) = setrlimit(Resource::Nofile, most) {
         tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
     }
+}
+
+/// Starts what one interface needs.
+async fn dhcp4(
+    parts: &mut JoinSet<Result<()>>,
+    house: &House,
+    config: &DhcpConfig,
+    subnets: Vec<Subnet>,
+    serving: Serving,
+    (directory, ear): (Arc<Declared>, Arc<Ear>),
+) -> Result<()> {
+    let socket = sockets::bind(&config.interface)?;
+    let asked = sockets::bind_port(&config.interface, boot_server::PORT)?;
+    let boot_server = BootServer::new(subnets.clone(), serving.clone(), directory.clone(), ear.clone());
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        boot_server.serve(asked, clock).await;
+        bail!("the boot server of port 4011 has ended")
+    });
+    let mut kept = kept(&house.db).await?;
+    kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
+    let journal = Arc::new(Patient::new(Journal(house.db.clone())));
+    let server = Server::new(subnets, serving, &kept, directory, journal, ear);
+    let interface = config.interface.clone();
+    parts.spawn(async move {
+        dhcp::advertise::serve(interface).await;
+        bail!("router advertisements have ended")
+    });
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        sockets::serve(socket, server, clock).await;
+        bail!("the DHCP server has ended")
+    });
+    Ok(())
 }

@@ -232,6 +232,16 @@ impl Transfer {
         self.source.length()
     }
 
+    /// What the client has acknowledged, in bytes.
+    pub fn bytes_taken(&self) -> usize {
+        let blocks = usize::try_from(self.base.saturating_sub(1)).unwrap_or(usize::MAX);
+        blocks.saturating_mul(self.block_size).min(self.bytes())
+    }
+
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
     /// The option acknowledgement, or the data of the present window.
     fn in_flight(&self) -> Burst {
         if let Some(oack) = &self.oack {
