@@ -61,6 +61,12 @@ pub struct Boot {
     pub ipxe_dir: PathBuf,
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
+    /// Kernel and initramfs as one signed file, which UEFI machines are given instead of the two.
+    #[serde(default)]
+    pub signed_agent: Option<PathBuf>,
+    /// Debian's signed shim and GRUB, for machines that are declared with `boot: shim`.
+    #[serde(default)]
+    pub shim_dir: Option<PathBuf>,
     /// Added to the agent's kernel command line.
     #[serde(default)]
     pub arguments: Vec<String>,
@@ -171,6 +177,8 @@ impl Config {
                 ipxe_dir: near(&boot.ipxe_dir),
                 kernel: near(&boot.kernel),
                 initramfs: near(&boot.initramfs),
+                signed_agent: boot.signed_agent.as_deref().map(near),
+                shim_dir: boot.shim_dir.as_deref().map(near),
                 arguments: boot.arguments,
             },
         })

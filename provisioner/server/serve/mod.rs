@@ -3,6 +3,7 @@
 mod boot_plane;
 mod content;
 mod directory;
+mod grub;
 mod hardware;
 mod hearing;
 mod lease_journal;
@@ -12,7 +13,7 @@ pub use hardware::check;
 use crate::{
     bmc::{governor::Policy, redfish::RedfishDoor, visit::Visits},
     clock::Clock,
-    config::{Config, Database},
+    config::{self, Config, Database},
     http::{self, App, Parts, Settings, boot_files::BootFiles, listen::Bound, live::Live, script, tls},
     image::Images,
     os::{self, Site},
@@ -65,25 +66,27 @@ async fn serve(config: Config) -> Result<()> {
     let secure = Bound::new(config.http.tls_listen)?;
     make_private(&config.data_dir)?;
     let certificates = tls::server_config(&config.data_dir, &config.http.public_host, clock.now())?;
-    let files = BootFiles::load(&config.boot.ipxe_dir, &config.boot.kernel, &config.boot.initramfs)?;
+    let files = boot_files(&config.boot)?;
     let house = open(config, clock, &plain, &secure).await?;
     let engine = Engine::new(house.db.clone(), house.clock.clone());
     hardware::declare_all(&house, &engine).await?;
     print_first_token(&house).await?;
-    let app = app(&house, &engine, &plain)?;
+    let app = app(&house, &engine, &plain, &secure)?;
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let hands = Arc::new(performer(&house));
     let running = engine.clone();
     parts.spawn(async move { running.run(hands).await.context("the engine") });
+    let ear = hearing::listen(&mut parts, &house, &engine);
+    let files = files.heard_by(ear.clone());
     let ending = until(stopped.clone());
     let routes = http::plain(&app, files.router());
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
-    let (ending, routes) = (until(stopped), http::tls(&app));
+    let (ending, routes) = (until(stopped), http::tls(&app, files.router()));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
-    boot_plane::start(&mut parts, &house, &engine, &files, plain_address, secure_address).await?;
+    boot_plane::start(&mut parts, &house, &app, ear, &files, plain_address, secure_address).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
         signal = signal() => signal,
@@ -144,9 +147,25 @@ async fn print_first_token(house: &House) -> Result<()> {
     Ok(())
 }
 
-fn app(house: &House, engine: &Engine, plain: &Bound) -> Result<App> {
+/// All that the configuration names.
+fn boot_files(boot: &config::Boot) -> Result<BootFiles> {
+    let mut files = BootFiles::load(&boot.ipxe_dir, &boot.kernel, &boot.initramfs)?;
+    if let Some(file) = &boot.signed_agent {
+        files = files.with_signed_agent(file)?;
+    }
+    if let Some(folder) = &boot.shim_dir {
+        files = files.with_shim(folder)?;
+    }
+    Ok(files)
+}
+
+fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound) -> Result<App> {
     let plain_url = house.config.http.plain_url(plain.address().port());
-    let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
+    let tls_url = house.config.http.tls_url(secure.address().port());
+    let scripts = script::Builder::new(&plain_url)
+        .and_then(|scripts| scripts.with_tls(&tls_url))
+        .map_err(anyhow::Error::msg)?
+        .with_signed_agent(house.config.boot.signed_agent.is_some());
     let settings = Settings {
         plain_url,
         discovery: house.config.discovery,
