@@ -5,4 +5,5 @@ mod canaries;
 mod cuts;
 mod house;
 mod ready;
+mod secure_boot;
 mod unknown;
