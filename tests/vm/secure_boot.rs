@@ -60,7 +60,7 @@ fn secure_boot_with_stock_keys_goes_from_power_on_to_ready_by_shim() {
     let (folder, assets) = (tempfile::tempdir().unwrap(), Assets::from_environment().unwrap());
     let house = from_power_on_to_ready(stock_keys(folder.path()), by_shim(&assets));
     let heard = house.timeline();
-    for line in ["tftp shimx64.efi: ", "tftp grubx64.efi: ", "tftp grub/grub.cfg: ", "tftp vmlinuz: "] {
+    for line in ["tftp shimx64.efi: ", "tftp grubx64.efi: ", "tftp /grub/grub.cfg: ", "tftp /vmlinuz: "] {
         assert!(heard.contains(line), "{line} is not in the timeline:\n{heard}");
     }
     assert!(!heard.contains("ipxe"), "{heard}");
