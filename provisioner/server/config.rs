@@ -44,6 +44,9 @@ pub struct Http {
     pub listen: SocketAddr,
     /// HTTPS: the API, and the nodes that phone home.
     pub tls_listen: SocketAddr,
+    /// HTTPS also for firmware, which knows RSA only: for machines that are declared with `boot: https`.
+    #[serde(default)]
+    pub firmware_tls: bool,
     /// Name or address by which machines reach this server.
     pub public_host: String,
 }

@@ -4,6 +4,7 @@
 mod agents;
 mod boots;
 mod cli;
+mod firmware_tls;
 mod guarded;
 mod played;
 mod records;

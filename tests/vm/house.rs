@@ -33,6 +33,8 @@ pub struct Ways {
     pub image: Option<&'static str>,
     /// Added to the machine's declaration.
     pub declared: &'static str,
+    /// HTTPS for firmware, too.
+    pub firmware_tls: bool,
     /// iPXE's folder; none: the assets' unsigned ones.
     pub ipxe: Option<PathBuf>,
     /// Added to the server's `[boot]`.
@@ -228,12 +230,13 @@ fn configuration(assets: &Assets, ways: &Ways) -> String {
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
          discovery = {}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\n[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
+         public_host = \"{ADDRESS}\"\nfirmware_tls = {}\n[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
          \"10.88.0.0/24\"\npool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n[tftp]\nlisten = \
          \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
          [\"console=ttyS0\", \"panic=10\"]\n{}",
         assets.images(),
         ways.discovery,
+        ways.firmware_tls,
         ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),
         assets.initramfs(),

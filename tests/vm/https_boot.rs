@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The server's authority as firmware takes it.
 fn signature_list(house: &House, folder: &Path) -> PathBuf {
-    let (authority, list) = (house.data().join("ca.pem"), folder.join("authorities.esl"));
+    let (authority, list) = (house.data().join("firmware-ca.pem"), folder.join("authorities.esl"));
     let owner = uuid::Uuid::from_u128(1).to_string();
     process::run(
         "cert-to-efi-sig-list",
@@ -22,18 +22,13 @@ fn signature_list(house: &House, folder: &Path) -> PathBuf {
 fn https_boot_with_the_sites_authority_goes_to_the_agent() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = machine(folder.path(), Firmware::Uefi);
-    let house = House::open(Some(&spec), Ways { declared: "boot: https\n", ..Ways::default() });
+    let ways = Ways { declared: "boot: https\n", firmware_tls: true, ..Ways::default() };
+    let house = House::open(Some(&spec), ways);
     spec =
         VmSpec { netboot: Netboot::Http, authorities: Some(signature_list(&house, folder.path())), ..spec };
     house.post("/api/v1/machines/node/provision");
     let mut vm = Vm::start(spec).unwrap();
-    let came = vm.wait_for("provisioner agent", patience(40));
-    if came.is_err() {
-        let f = std::fs::read(vm.spec().folder.join("firmware.log")).unwrap();
-        std::fs::write("/tmp/sec/https-fw.log", f).unwrap();
-        std::fs::write("/tmp/sec/https-srv.log", house.server_log()).unwrap();
-    }
-    came.unwrap();
+    vm.wait_for("provisioner agent", patience(40)).unwrap();
     let heard = house.timeline();
     for line in [
         "boot file https://10.88.0.1:8443/boot/files/snponly.efi",

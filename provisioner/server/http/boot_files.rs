@@ -42,11 +42,15 @@ pub const IPXE: [&str; 10] = [
     "ipxe-loong64.efi",
 ];
 
+/// Beside the kernel, as sha256sum writes it.
+const SUMS: &str = "SHA256SUMS";
+
 #[derive(Debug, thiserror::Error)]
-#[error("boot file {}: {source} (made by `cargo xtask boot-assets`)", path.display())]
-pub struct LoadError {
-    path: PathBuf,
-    source: io::Error,
+pub enum LoadError {
+    #[error("boot file {}: {source} (made by `cargo xtask boot-assets`)", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("boot file {}: its SHA-256 is {found}, and {SUMS} beside it says {expected}: make the boot assets anew", path.display())]
+    Changed { path: PathBuf, found: String, expected: String },
 }
 
 /// One answer's end: how much of it went out.
@@ -90,15 +94,17 @@ impl BootFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::debug!(file = %path.display(), "missing: machines that need it cannot boot from here");
                 }
-                Err(source) => return Err(LoadError { path, source }),
+                Err(source) => return Err(LoadError::Read { path, source }),
             }
         }
         if files.is_empty() {
-            return Err(LoadError { path: ipxe.join("*"), source: io::ErrorKind::NotFound.into() });
+            let source = io::ErrorKind::NotFound.into();
+            return Err(LoadError::Read { path: ipxe.join("*"), source });
         }
         tracing::info!(folder = %ipxe.display(), files = ?files.keys(), "iPXE");
         for (name, path) in [(KERNEL, kernel), (INITRAMFS, initramfs)] {
-            let bytes = std::fs::read(path).map_err(|source| LoadError { path: path.to_owned(), source })?;
+            let bytes = read(path)?;
+            check(path, &bytes)?;
             insert(&mut files, name, bytes);
         }
         Ok(Self { files: Arc::new(files), hearing: None })
@@ -117,7 +123,7 @@ impl BootFiles {
     fn with(self, more: &[(&str, PathBuf)]) -> Result<Self, LoadError> {
         let mut files = Arc::unwrap_or_clone(self.files);
         for (name, path) in more {
-            let bytes = std::fs::read(path).map_err(|source| LoadError { path: path.clone(), source })?;
+            let bytes = read(path)?;
             insert(&mut files, name, bytes);
         }
         Ok(Self { files: Arc::new(files), ..self })
@@ -136,6 +142,24 @@ impl BootFiles {
     /// `GET|HEAD /boot/files/{name}`. Firmware wants an exact Content-Length on both, and no redirect.
     pub fn router(&self) -> Router {
         Router::new().route("/boot/files/{name}", get(file)).with_state(self.clone())
+    }
+}
+
+fn read(path: &FilePath) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+/// Holds a file to the line that [`SUMS`] in its folder has for it; a file of no line is not held to anything.
+fn check(path: &FilePath, bytes: &[u8]) -> Result<(), LoadError> {
+    let sums = std::fs::read_to_string(path.with_file_name(SUMS)).unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let expected = sums.lines().find_map(|line| line.split_once("  ").filter(|(_, n)| *n == name));
+    let found = hex(&Sha256::digest(bytes));
+    match expected {
+        Some((expected, _)) if expected != found => {
+            Err(LoadError::Changed { path: path.to_owned(), found, expected: expected.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -247,6 +271,23 @@ fn range(text: &str, length: usize) -> Range {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_kernel_or_initramfs_that_was_changed_is_not_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["snponly.efi", KERNEL, INITRAMFS] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let load = || BootFiles::load(folder.path(), &at(KERNEL), &at(INITRAMFS));
+        load().unwrap();
+        let right = hex(&Sha256::digest(INITRAMFS));
+        std::fs::write(at(SUMS), format!("{right}  {INITRAMFS}\n")).unwrap();
+        load().unwrap();
+        std::fs::write(at(INITRAMFS), "another").unwrap();
+        let refused = load().unwrap_err().to_string();
+        assert!(refused.contains("initramfs.img: its SHA-256 is") && refused.contains(&right), "{refused}");
+    }
 
     #[test]
     fn ranges() {

@@ -9,6 +9,7 @@ pub mod boot_files;
 pub mod checked;
 pub mod content;
 pub mod error;
+pub mod firmware_tls;
 pub mod grub;
 pub mod images;
 pub mod listen;

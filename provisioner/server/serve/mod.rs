@@ -14,7 +14,10 @@ use crate::{
     bmc::{governor::Policy, redfish::RedfishDoor, visit::Visits},
     clock::Clock,
     config::{self, Config, Database},
-    http::{self, App, Parts, Settings, boot_files::BootFiles, listen::Bound, live::Live, script, tls},
+    http::{
+        self, App, Parts, Settings, boot_files::BootFiles, firmware_tls, listen::Bound, live::Live, script,
+        tls,
+    },
     image::Images,
     os::{self, Site},
     render::Templates,
@@ -65,7 +68,8 @@ async fn serve(config: Config) -> Result<()> {
     let plain = Bound::new(config.http.listen)?;
     let secure = Bound::new(config.http.tls_listen)?;
     make_private(&config.data_dir)?;
-    let certificates = tls::server_config(&config.data_dir, &config.http.public_host, clock.now())?;
+    let certify = if config.http.firmware_tls { firmware_tls::server_config } else { tls::server_config };
+    let certificates = certify(&config.data_dir, &config.http.public_host, clock.now())?;
     let files = boot_files(&config.boot)?;
     let house = open(config, clock, &plain, &secure).await?;
     let engine = Engine::new(house.db.clone(), house.clock.clone());
@@ -171,9 +175,13 @@ fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound) -> Result<
         discovery: house.config.discovery,
         kernel_arguments: house.config.boot.arguments.clone(),
     };
+    let key = PrivateKey::from_bytes(*house.keyring.derive(AGENT_CHANNEL));
+    // For `boot-assets --server-key`.
+    let public = house.config.data_dir.join("agent-key.pub");
+    fs::write(&public, format!("{}\n", key.public())).with_context(|| public.display().to_string())?;
     Ok(App::new(Parts {
         engine: engine.clone(),
-        key: PrivateKey::from_bytes(*house.keyring.derive(AGENT_CHANNEL)),
+        key,
         content: Box::new(content::Real::new(house)),
         scripts: Box::new(move |script| scripts.text(script)),
         live: Live::default(),
