@@ -3,7 +3,7 @@
 use provisioner_lab::{
     Assets, Namespace, VmSpec,
     accelerator::Accelerator,
-    namespace::{ADDRESS, BRIDGE, Role},
+    namespace::{ADDRESS, Role},
     process::{self, Daemon, until},
 };
 use provisioner_wire::{Mac, report::Firmware};
@@ -43,7 +43,13 @@ pub struct Ways {
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
     pub more: Vec<(&'static str, String)>,
+    /// Its `[[dhcp]]` tables, where they are not the usual.
+    pub dhcp: Option<&'static str>,
 }
+
+/// The house gives addresses and boot files.
+const DHCP: &str = "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
+    pools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"10.88.0.1\"\n";
 
 pub struct House {
     folder: tempfile::TempDir,
@@ -226,16 +232,15 @@ fn declaration(spec: &VmSpec) -> String {
 }
 
 fn configuration(assets: &Assets, ways: &Ways) -> String {
+    let (discovery, dhcp) = (ways.discovery, ways.dhcp.unwrap_or(DHCP));
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
-         discovery = {}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\nfirmware_tls = {}\n[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
-         \"10.88.0.0/24\"\npool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n[tftp]\nlisten = \
+         discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
+         public_host = \"{ADDRESS}\"\nfirmware_tls = {}\n{dhcp}[tftp]\nlisten = \
          \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
          [\"console=ttyS0\", \"panic=10\"]\n{}",
         assets.images(),
-        ways.discovery,
         ways.firmware_tls,
         ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),

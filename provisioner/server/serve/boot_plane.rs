@@ -8,12 +8,21 @@ use super::{
     lease_journal::{Journal, kept},
 };
 use crate::{
-    dhcp::{self, bootfile::Serving, server::Server, sockets, subnet::Subnet},
+    dhcp::{
+        self,
+        boot_server::{self, BootServer},
+        bootfile::Serving,
+        config::DhcpConfig,
+        patience::Patient,
+        server::Server,
+        sockets,
+        subnet::Subnet,
+    },
     http::{App, boot_files::BootFiles},
     tftp::{self, Files},
 };
 use anyhow::{Context, Result, bail};
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use tokio::{net::UdpSocket, task::JoinSet};
 
 /// Starts what the configuration asks for.
@@ -29,32 +38,55 @@ pub async fn start(
     if let Some(tftp) = &house.config.tftp {
         let socket =
             UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-        let (files, ear) = (Files::new(files.files()).with(grub::Configs::new(app)), ear.clone());
-        parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+        let networks = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
+        let files = Files::new(files.files()).with(grub::Configs::new(app));
+        let (settings, ear) = (tftp.settings(networks), ear.clone());
+        parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
     }
-    if let Some(config) = &house.config.dhcp {
-        let subnets = Subnet::all(&config.subnets)?;
-        let server = sockets::address_on(&config.interface, &subnets)?;
+    let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
+    let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
+    for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
+        let subnets = config.subnets()?;
         let serving = Serving {
-            server,
+            server: sockets::address_on(&config.interface, &subnets)?,
             http: house.config.http.plain_url(plain.port()),
-            files: files.files().map(|(name, _)| name).collect(),
+            files: file_names.clone(),
         };
-        let socket = sockets::bind(&config.interface)?;
-        let kept = kept(&house.db).await?;
-        let directory = Arc::new(Declared::new(house, house.config.http.tls_url(secure.port())));
-        let journal = Arc::new(Journal(house.db.clone()));
-        let server = Server::new(subnets, serving, &kept, directory, journal, ear);
-        let interface = config.interface.clone();
-        parts.spawn(async move {
-            dhcp::advertise::serve(interface).await;
-            bail!("router advertisements have ended")
-        });
-        let clock = house.clock.clone();
-        parts.spawn(async move {
-            sockets::serve(socket, server, clock).await;
-            bail!("the DHCP server has ended")
-        });
+        dhcp4(parts, house, config, subnets, serving, (directory.clone(), ear.clone())).await?;
     }
+    Ok(())
+}
+
+/// Starts what one interface needs.
+async fn dhcp4(
+    parts: &mut JoinSet<Result<()>>,
+    house: &House,
+    config: &DhcpConfig,
+    subnets: Vec<Subnet>,
+    serving: Serving,
+    (directory, ear): (Arc<Declared>, Arc<Ear>),
+) -> Result<()> {
+    let socket = sockets::bind(&config.interface)?;
+    let asked = sockets::bind_port(&config.interface, boot_server::PORT)?;
+    let boot_server = BootServer::new(subnets.clone(), serving.clone(), directory.clone(), ear.clone());
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        boot_server.serve(asked, clock).await;
+        bail!("the boot server of port 4011 has ended")
+    });
+    let mut kept = kept(&house.db).await?;
+    kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
+    let journal = Arc::new(Patient::new(Journal(house.db.clone())));
+    let server = Server::new(subnets, serving, &kept, directory, journal, ear);
+    let interface = config.interface.clone();
+    parts.spawn(async move {
+        dhcp::advertise::serve(interface).await;
+        bail!("router advertisements have ended")
+    });
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        sockets::serve(socket, server, clock).await;
+        bail!("the DHCP server has ended")
+    });
     Ok(())
 }

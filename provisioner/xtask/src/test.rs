@@ -92,7 +92,9 @@ fn make_assets(project: &Project) -> Result<()> {
     assets::make(project, Flavour::Cloud, &images, Some(&SecureBoot::default())).map(|_| ())
 }
 
+/// cargo-deny looks at every target's crates; a build has fetched only those of its own.
 fn deny(project: &Project) -> Result<()> {
+    cargo(project, &["fetch", "--locked", "--quiet"])?;
     let mut command = Command::new(tools::cargo_tool(project, tools::DENY)?);
     command.args(["--offline", "--workspace", "--locked", "check", "--hide-inclusion-graph"]);
     command.args(["bans", "licenses", "sources"]);

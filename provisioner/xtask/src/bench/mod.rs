@@ -2,6 +2,7 @@
 //! ours is better.
 
 mod boot;
+mod tftp;
 
 use crate::console::say;
 use anyhow::{Context, Result};
@@ -13,11 +14,14 @@ use std::{fs, path::PathBuf, process::ExitCode};
 pub enum Bench {
     /// Power-on to Ready, with the share of each phase, one BIOS and one UEFI machine at once.
     Boot(boot::Options),
+    /// Files by TFTP, beside tftpd-hpa, atftpd, dnsmasq and the tftpd crate's server.
+    Tftp(tftp::Options),
 }
 
 pub fn main(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Boot(options) => boot::main(options),
+        Bench::Tftp(options) => tftp::main(options),
     }
 }
 
