@@ -124,10 +124,15 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
     finish(routes.merge(listen::loopback_only(api::routes(app))))
 }
 
-/// The TLS listener: operators, nodes that phone home, and machines whose firmware knows this server's authority.
-pub fn tls(app: &App, boot_files: Router) -> Router {
-    let boot = Router::new().route("/boot/{file}", get(boot::script_by_tls).head(boot::head));
-    let routes = common().merge(boot).with_state(app.clone()).merge(boot_files);
+/// The TLS listener: operators, and nodes that phone home. With `boot_files` also machines whose firmware knows this
+/// server's authority.
+pub fn tls(app: &App, boot_files: Option<Router>) -> Router {
+    let mut routes = common().with_state(app.clone());
+    if let Some(files) = boot_files {
+        let script = get(boot::script_by_tls).head(boot::head);
+        routes =
+            routes.merge(Router::new().route("/boot/{file}", script).with_state(app.clone())).merge(files);
+    }
     finish(routes.merge(api::routes(app)))
 }
 

@@ -43,7 +43,9 @@ pub async fn start(
         let (settings, ear) = (tftp.settings(networks), ear.clone());
         parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
     }
-    let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
+    let http = &house.config.http;
+    let https = http.firmware_tls.then(|| http.tls_url(secure.port()));
+    let directory = Arc::new(Declared::open(house, https).await?);
     let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
     for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
         let subnets = config.subnets()?;

@@ -89,7 +89,8 @@ async fn serve(config: Config) -> Result<()> {
     let routes = http::plain(&app, files.router());
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
-    let (ending, routes) = (until(stopped), http::tls(&app, files.router()));
+    let (ending, routes) =
+        (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
