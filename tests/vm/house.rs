@@ -37,6 +37,8 @@ pub struct Ways {
     pub firmware_tls: bool,
     /// iPXE's folder; none: the assets' unsigned ones.
     pub ipxe: Option<PathBuf>,
+    /// The agent's initramfs; none: the assets'.
+    pub initramfs: Option<PathBuf>,
     /// Added to the server's `[boot]`.
     pub boot: String,
     /// The server's environment beside the usual.
@@ -244,7 +246,7 @@ fn configuration(assets: &Assets, ways: &Ways) -> String {
         ways.firmware_tls,
         ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),
-        assets.initramfs(),
+        ways.initramfs.clone().unwrap_or_else(|| assets.initramfs()),
         ways.boot,
     )
 }
