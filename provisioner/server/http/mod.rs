@@ -9,6 +9,8 @@ pub mod boot_files;
 pub mod checked;
 pub mod content;
 pub mod error;
+pub mod firmware_tls;
+pub mod grub;
 pub mod images;
 pub mod listen;
 pub mod live;
@@ -122,9 +124,16 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
     finish(routes.merge(listen::loopback_only(api::routes(app))))
 }
 
-/// The TLS listener: operators, and nodes that phone home.
-pub fn tls(app: &App) -> Router {
-    finish(common().with_state(app.clone()).merge(api::routes(app)))
+/// The TLS listener: operators, and nodes that phone home. With `boot_files` also machines whose firmware knows this
+/// server's authority.
+pub fn tls(app: &App, boot_files: Option<Router>) -> Router {
+    let mut routes = common().with_state(app.clone());
+    if let Some(files) = boot_files {
+        let script = get(boot::script_by_tls).head(boot::head);
+        routes =
+            routes.merge(Router::new().route("/boot/{file}", script).with_state(app.clone())).merge(files);
+    }
+    finish(routes.merge(api::routes(app)))
 }
 
 fn common() -> Router<App> {

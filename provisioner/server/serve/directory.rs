@@ -30,7 +30,7 @@ pub struct Declared {
     clock: Clock,
     discovery: bool,
     /// Base URL of the TLS listener.
-    https: String,
+    https: Option<String>,
     memory: RwLock<Memory>,
 }
 
@@ -48,7 +48,7 @@ struct Memory {
 impl Declared {
     /// Reads what is declared: without it every machine would be taken for an unknown one. `https`: base URL of the TLS
     /// listener as machines reach it.
-    pub async fn open(house: &House, https: String) -> Result<Self, StoreError> {
+    pub async fn open(house: &House, https: Option<String>) -> Result<Self, StoreError> {
         let memory = RwLock::new(read(&house.db, house.clock.now()).await?);
         let (db, clock) = (house.db.clone(), house.clock.clone());
         Ok(Self { db, clock, discovery: house.config.discovery, https, memory })
