@@ -1,7 +1,11 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
-use crate::dhcp::{config::DhcpConfig, subnet::Subnet};
+use crate::dhcp::{
+    config::DhcpConfig,
+    subnet::Subnet,
+    v6::{config::Dhcp6Config, subnet::Served},
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{
@@ -26,6 +30,8 @@ pub struct Config {
     pub http: Http,
     /// Its subnets are good ([`Subnet::all`]).
     pub dhcp: Option<DhcpConfig>,
+    /// Interfaces served by DHCPv6, checked.
+    pub dhcp6: Vec<Served>,
     pub tftp: Option<Tftp>,
     pub boot: Boot,
 }
@@ -102,6 +108,8 @@ struct File {
     discovery: bool,
     http: toml::Spanned<Http>,
     dhcp: Option<toml::Spanned<DhcpConfig>>,
+    #[serde(default)]
+    dhcp6: Vec<Dhcp6Config>,
     tftp: Option<Tftp>,
     boot: toml::Spanned<Boot>,
 }
@@ -156,6 +164,7 @@ impl Config {
         if let Some(dhcp) = &read.dhcp {
             Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
         }
+        let dhcp6 = Served::all(&read.dhcp6).map_err(|e| wrong(None, e.to_string()))?;
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -166,6 +175,7 @@ impl Config {
             discovery: read.discovery,
             http: read.http.into_inner(),
             dhcp: read.dhcp.map(toml::Spanned::into_inner),
+            dhcp6,
             tftp: read.tftp,
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),

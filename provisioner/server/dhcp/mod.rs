@@ -15,6 +15,7 @@ pub mod lease;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
+pub mod v6;
 
 use crate::machine::Time;
 use client::Client;

@@ -3,7 +3,7 @@
 use super::House;
 use crate::{
     clock::Clock,
-    dhcp::{Directory, Who},
+    dhcp::{Directory, Who, v6},
     inventory::Hardware,
     machine::Time,
     store::{self, Db, StoreError},
@@ -11,11 +11,12 @@ use crate::{
 use provisioner_wire::{Mac, MachineName};
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::Duration,
 };
 use tokio::sync::RwLock;
+use uuid::Uuid;
 
 /// How old the directory's memory of what is declared may be.
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
@@ -33,6 +34,15 @@ struct Memory {
     read: Option<Time>,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
     reserved: Arc<HashSet<Ipv4Addr>>,
+    v6: Memory6,
+}
+
+#[derive(Default)]
+struct Memory6 {
+    /// By UUID, the first MAC of the one machine that has it.
+    uuids: HashMap<Uuid, Option<Mac>>,
+    addresses: HashMap<Mac, Ipv6Addr>,
+    reserved: Arc<HashSet<Ipv6Addr>>,
 }
 
 impl Declared {
@@ -75,7 +85,38 @@ impl Declared {
             }
         }
         let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-        Ok(Memory { read: Some(now), machines, reserved })
+        Ok(Memory { read: Some(now), machines, reserved, v6: Memory6::of(&all) })
+    }
+}
+
+impl Memory6 {
+    fn of(all: &[Hardware]) -> Self {
+        let mut uuids = HashMap::new();
+        for hardware in all {
+            // I13: a UUID that two machines have is nobody's.
+            let mac = hardware.primary_nic().map(|nic| nic.mac);
+            if let Some(uuid) = hardware.uuid {
+                uuids.entry(uuid).and_modify(|both| *both = None).or_insert(mac);
+            }
+        }
+        let nics = all.iter().flat_map(|hardware| &hardware.nics);
+        let addresses: HashMap<_, _> = nics.filter_map(|nic| Some((nic.mac, nic.address6?.addr()))).collect();
+        let reserved = Arc::new(addresses.values().copied().collect());
+        Self { uuids, addresses, reserved }
+    }
+}
+
+impl v6::Directory for Declared {
+    async fn by_uuid(&self, uuid: Uuid) -> Option<Mac> {
+        self.fresh().await.v6.uuids.get(&uuid).copied().flatten()
+    }
+
+    async fn reservation(&self, mac: Mac) -> Option<Ipv6Addr> {
+        self.fresh().await.v6.addresses.get(&mac).copied()
+    }
+
+    async fn reserved6(&self) -> Arc<HashSet<Ipv6Addr>> {
+        self.fresh().await.v6.reserved.clone()
     }
 }
 
