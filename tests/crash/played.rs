@@ -147,7 +147,6 @@ impl Inner {
                 return self.node(boot, &runtime);
             };
             let ended = run(&self.settings(line), &self.metal.log);
-            eprintln!("agent of boot {boot}: {ended:?}; a token was placed: {}", self.token().is_some());
             if !matches!(ended, Ok(Ended::Reboot(_))) {
                 std::thread::sleep(Duration::from_millis(200));
             } else if self.token().is_some() {

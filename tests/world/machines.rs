@@ -53,6 +53,8 @@ pub enum Doing {
         left: u32,
         licence: LicenceId,
         wipe: bool,
+        /// Takes hours; between two writes the server is told that the agent is at work.
+        slow: bool,
     },
     /// Has the config for the disk, with this token.
     Placing {

@@ -9,6 +9,7 @@
 mod journal;
 mod leases;
 mod machines;
+mod on_machines;
 mod server;
 mod simulation;
 
@@ -46,6 +47,7 @@ fn ten_thousand_seeds() {
         "{totals:?}"
     );
     assert!(totals.losses > seeds / 50, "{totals:?}");
+    assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");
 }
 
 #[test]

@@ -2,14 +2,17 @@
 //! so nothing waits for it.
 
 use crate::{log::Log, server::Server};
-use provisioner_wire::{Generation, order::Progress};
+use provisioner_wire::{
+    Generation,
+    order::{BEAT, Progress},
+};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const LINES_AT_ONCE: usize = 200;
@@ -54,17 +57,21 @@ impl Drop for Reporter {
     }
 }
 
-/// Sends what is new since `last`; returns what was sent.
-fn send(server: &Server, log: &Log, generation: Generation, last: Option<Progress>) -> Option<Progress> {
+/// What the server has heard last, and when.
+type Sent = Option<(Progress, Instant)>;
+
+/// Sends what is new since `last`, and the same again after a [`BEAT`]; returns what the server has heard.
+fn send(server: &Server, log: &Log, generation: Generation, last: Sent) -> Sent {
     let (step, done_bytes, total_bytes) = log.position();
     let lines = log.take_lines(LINES_AT_ONCE);
     let now = Progress { generation, step, done_bytes, total_bytes, log: Vec::new() };
-    if lines.is_empty() && last.as_ref() == Some(&now) {
+    let is_known = last.as_ref().is_some_and(|(sent, at)| *sent == now && at.elapsed() < BEAT);
+    if lines.is_empty() && is_known {
         return last;
     }
     let message = Progress { log: lines, ..now.clone() };
     if server.progress(&message).is_ok() {
-        return Some(now);
+        return Some((now, Instant::now()));
     }
     log.put_back(message.log);
     last

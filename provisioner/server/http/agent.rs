@@ -204,11 +204,15 @@ pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode
     Ok(StatusCode::OK)
 }
 
-/// `POST progress`: kept in memory, never an event.
+/// `POST progress`: kept in memory. The engine hears of it now and then: only an agent's word tells that it lives.
 pub async fn progress(State(app): State<App>, spoken: Spoken) -> Result<StatusCode> {
     let said: Progress = spoken.read()?;
     of_generation(&spoken.machine, said.generation)?;
-    app.live().heard(spoken.machine.id, said);
+    let (id, generation) = (spoken.machine.id, said.generation);
+    app.live().heard(id, said);
+    if spoken.machine.heard.is_some() && app.live().may_record(id, app.engine().now()) {
+        app.engine().record(id, &Event::AgentHeard { boot_hash: spoken.boot_hash, generation }).await?;
+    }
     Ok(StatusCode::OK)
 }
 

@@ -28,10 +28,14 @@ pub struct Stand {
 
 /// Between two alarms of one kind in a machine's trail.
 const ALARM_PACE: Duration = Duration::from_secs(10);
+/// Between two records that an agent was heard; a small part of what the engine takes for silence.
+const HEARD_PACE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Entry {
     stand: Option<Stand>,
+    /// When it was last recorded that the agent was heard.
+    heard: Option<Time>,
     /// When a wrong token was last put into the trail.
     wrong_token: Option<Time>,
     lines: VecDeque<LogLine>,
@@ -81,13 +85,13 @@ impl Live {
     /// Whether a wrong token shown for `machine` goes into the trail: the first does, then one in [`ALARM_PACE`]. Anyone
     /// on the network can show one, and the trail is kept for ever.
     pub fn may_alarm(&self, machine: MachineId, now: Time) -> bool {
-        let mut machines = self.machines();
-        let last = &mut machines.entry(machine).or_default().wrong_token;
-        let may = last.is_none_or(|last| now.since(last) >= ALARM_PACE);
-        if may {
-            *last = Some(now);
-        }
-        may
+        paced(&mut self.machines().entry(machine).or_default().wrong_token, ALARM_PACE, now)
+    }
+
+    /// Whether it is time to record that the agent of `machine` was heard: agents speak each second, and each record is
+    /// a row.
+    pub fn may_record(&self, machine: MachineId, now: Time) -> bool {
+        paced(&mut self.machines().entry(machine).or_default().heard, HEARD_PACE, now)
     }
 
     pub fn forget(&self, machine: MachineId) {
@@ -102,6 +106,14 @@ impl Live {
     fn machines(&self) -> MutexGuard<'_, HashMap<MachineId, Entry>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn paced(last: &mut Option<Time>, pace: Duration, now: Time) -> bool {
+    let may = last.is_none_or(|last| now.since(last) >= pace);
+    if may {
+        *last = Some(now);
+    }
+    may
 }
 
 #[cfg(test)]
@@ -129,6 +141,11 @@ mod tests {
     #[test]
     fn alarms_are_paced() {
         let (live, id) = (Live::default(), MachineId(uuid::Uuid::from_u128(9)));
+        assert!(
+            live.may_record(id, Time(0))
+                && !live.may_record(id, Time(59_999))
+                && live.may_record(id, Time(60_000))
+        );
         let seen: Vec<bool> = [0, 1, 9_999, 10_000, 10_001].map(|ms| live.may_alarm(id, Time(ms))).to_vec();
         assert_eq!(seen, [true, false, false, true, false]);
     }

@@ -79,12 +79,19 @@ pub enum Event {
         step: Step,
         outcome: Outcome,
     },
+    /// The agent's program runs and reaches the server; the edge records one now and then while it does a step.
+    AgentHeard {
+        boot_hash: String,
+        generation: Generation,
+    },
     /// The node's first boot presented a token of this hash.
     PhonedHome {
         token_hash: String,
     },
 
     // What the engine records of its own acts.
+    /// The server has started, and listens again: silence before this is not the agent's.
+    Listening,
     /// Recorded before the act.
     Tried {
         act: Act,
@@ -137,6 +144,8 @@ impl Event {
             Self::ConfigRendered { .. } => "config-rendered",
             Self::ConfigRefused { .. } => "config-refused",
             Self::StepEnded { .. } => "step-ended",
+            Self::AgentHeard { .. } => "agent-heard",
+            Self::Listening => "listening",
             Self::PhonedHome { .. } => "phoned-home",
             Self::Tried { .. } => "tried",
             Self::Acted { .. } => "acted",

@@ -45,6 +45,10 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         Event::StepEnded { boot_hash, generation, step, outcome } => {
             step_ended(by_claim(next, boot_hash, *generation)?, *step, outcome, now)
         }
+        Event::AgentHeard { boot_hash, generation } => {
+            Ok(listened(by_claim(next, boot_hash, *generation)?, now))
+        }
+        Event::Listening => Ok(listened(next, now)),
         Event::PhonedHome { token_hash } => phoned_home(next, token_hash, now),
         Event::Tried { act, generation } => tried(of_generation(next, *generation)?, *act, now),
         Event::Acted { act, generation, result } => {
@@ -95,6 +99,19 @@ fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Tim
     }
     if !matches!(phase, Phase::Installing | Phase::Placed | Phase::Rebooting) {
         machine.token = None;
+    }
+    machine.heard = does_disk_step(phase).then_some(now);
+    machine
+}
+
+/// The phases in which an agent may be busy for hours, so that only its own word tells that it lives.
+fn does_disk_step(phase: Phase) -> bool {
+    matches!(phase, Phase::Installing | Phase::Wiping)
+}
+
+fn listened(mut machine: Machine, now: Time) -> Machine {
+    if does_disk_step(machine.phase) {
+        machine.heard = machine.heard.max(Some(now));
     }
     machine
 }

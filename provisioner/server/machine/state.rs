@@ -42,6 +42,9 @@ pub struct Machine {
     pub claim: Option<Claim>,
     pub licence: Option<Licence>,
     pub token: Option<Token>,
+    /// When the agent was last heard, or the server began to listen for it; none while no agent does a step.
+    #[serde(default)]
+    pub heard: Option<Time>,
     /// What the agent saw last.
     pub report: Option<HardwareReport>,
     /// Compare-and-swap counter of the store.
@@ -191,6 +194,7 @@ impl Machine {
             claim: None,
             licence: None,
             token: None,
+            heard: None,
             report: None,
             version: 0,
         }

@@ -237,6 +237,31 @@ fn a_token_is_minted_once_a_claim_and_dies() {
 }
 
 #[test]
+fn only_an_agent_that_is_not_heard_is_given_up_before_the_limit_of_its_step() {
+    let writing = after(until(Phase::Installing));
+    let minutes = |n: u64| NOW + Duration::from_secs(60 * n);
+    let heard = Event::AgentHeard { boot_hash: BOOT.into(), generation: Generation(1) };
+    assert!(matches!(wants(&writing, minutes(29)), Want::Wait { until: Some(t), .. } if t == minutes(30)));
+    let Want::Expire { reason } = wants(&writing, minutes(30)) else { panic!("silence was not seen") };
+    assert!(reason.starts_with("the agent was not heard for 30 min"), "{reason}");
+
+    let spoke = on(&writing, &heard, minutes(25)).unwrap();
+    assert_eq!((spoke.phase, spoke.since), (writing.phase, writing.since));
+    assert!(matches!(wants(&spoke, minutes(54)), Want::Wait { .. }));
+    assert!(matches!(wants(&spoke, minutes(55)), Want::Expire { .. }));
+    let stranger = Event::AgentHeard { boot_hash: "older".into(), generation: Generation(1) };
+    assert_eq!(on(&writing, &stranger, minutes(25)).unwrap_err().kind, RefusalKind::Stale);
+
+    // What was said while the server was down could not be heard.
+    let restarted = on(&writing, &Event::Listening, minutes(90)).unwrap();
+    assert!(matches!(wants(&restarted, minutes(119)), Want::Wait { .. }));
+    let late = on(&restarted, &heard, minutes(239)).unwrap();
+    let Want::Expire { reason } = wants(&late, minutes(240)) else { panic!("the step has no limit") };
+    assert!(reason.starts_with("the image is not on the disk"), "{reason}");
+    assert_eq!(after(until(Phase::Placed)).heard, None);
+}
+
+#[test]
 fn cancel_and_retry_work_in_every_step() {
     for steps in 1..story().len() {
         let machine = after(steps);

@@ -17,8 +17,11 @@ pub const LOCAL_PACE: Duration = Duration::from_secs(10);
 pub const SCRIPT_WITHIN: Duration = Duration::from_secs(600);
 /// From a boot script to the claim: kernel and initramfs over the network, then the agent.
 pub const CLAIM_WITHIN: Duration = Duration::from_secs(600);
-/// Agent's silence-free time limit of a write or a wipe.
+/// Time limit of a write or a wipe whose agent is heard.
 pub const DISK_STEP_WITHIN: Duration = Duration::from_secs(4 * 3600);
+/// An agent that is not heard for this long in a write or a wipe is lost. Longer than what a network takes to heal by
+/// itself: the agent bears that.
+pub const SILENCE_MAX: Duration = Duration::from_secs(1800);
 /// For the phases that need only the server or the agent's next call.
 pub const SHORT: Duration = Duration::from_secs(300);
 
@@ -49,8 +52,8 @@ pub fn wants(machine: &Machine, now: Time) -> Want {
             within(machine, SHORT, now, "the agent has not powered the machine off after its inspection")
         }
         Phase::Inspected => local_act(machine, Act::ChooseDisks, now),
-        Phase::Installing => within(machine, DISK_STEP_WITHIN, now, "the image is not on the disk"),
-        Phase::Wiping => within(machine, DISK_STEP_WITHIN, now, "the wipe has not ended"),
+        Phase::Installing => disk_step(machine, now, "the image is not on the disk"),
+        Phase::Wiping => disk_step(machine, now, "the wipe has not ended"),
         Phase::Placed => within(machine, SHORT, now, "the agent has not rebooted the machine"),
         Phase::Rebooting => ready(machine, now),
         Phase::PoweringOff => power_off(machine, now),
@@ -63,6 +66,23 @@ fn within(machine: &Machine, span: Duration, now: Time, late: &str) -> Want {
         Want::Wait { reason: machine.reason.clone(), until: Some(until) }
     } else {
         Want::Expire { reason: format!("{late} within {}", human(span)) }
+    }
+}
+
+/// A step that may take hours: bounded by the agent's silence, and in all.
+fn disk_step(machine: &Machine, now: Time, late: &str) -> Want {
+    let silent_at = machine.heard.unwrap_or(machine.since) + SILENCE_MAX;
+    match within(machine, DISK_STEP_WITHIN, now, late) {
+        Want::Wait { .. } if now >= silent_at => Want::Expire {
+            reason: format!(
+                "the agent was not heard for {}: look at the machine's console and at its network",
+                human(SILENCE_MAX)
+            ),
+        },
+        Want::Wait { reason, until } => {
+            Want::Wait { reason, until: Some(until.map_or(silent_at, |u| u.min(silent_at))) }
+        }
+        other => other,
     }
 }
 

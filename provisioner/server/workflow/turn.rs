@@ -59,17 +59,19 @@ pub async fn turn<J: Journal>(journal: &J, id: MachineId, now: Time) -> Result<O
     Ok(Some(Turn { machine, settled, act, again }))
 }
 
-/// What must be recorded when a process starts: acts that were in flight when the last one ended. Their result will
-/// never come.
+/// What must be recorded when a process starts: acts that were in flight when the last one ended, whose result will
+/// never come; and that an agent which spoke meanwhile could not be heard.
 pub fn interrupted(machine: &Machine) -> Vec<Event> {
     let tried = machine.workflow.iter().flat_map(|w| &w.tried);
     let in_flight = tried.filter(|(_, t)| t.state == TriedState::InFlight);
+    let listening = machine.heard.map(|_| Event::Listening);
     in_flight
         .map(|(act, _)| Event::Acted {
             act: *act,
             generation: machine.generation,
             result: ActResult::Failed { reason: "the server was restarted during it".to_owned() },
         })
+        .chain(listening)
         .collect()
 }
 

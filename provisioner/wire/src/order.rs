@@ -296,6 +296,9 @@ pub struct Progress {
     pub log: Vec<LogLine>,
 }
 
+/// An agent that runs sends its [`Progress`] at least this often, changed or not.
+pub const BEAT: std::time::Duration = std::time::Duration::from_secs(30);
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Milliseconds since the agent's kernel started.

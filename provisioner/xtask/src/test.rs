@@ -86,7 +86,9 @@ fn install(project: &Project) -> Result<()> {
     tools::python(project).map(|_| ())
 }
 
+/// cargo-deny looks at every target's crates; a build has fetched only those of its own.
 fn deny(project: &Project) -> Result<()> {
+    cargo(project, &["fetch", "--locked", "--quiet"])?;
     let mut command = Command::new(tools::cargo_tool(project, tools::DENY)?);
     command.args(["--offline", "--workspace", "--locked", "check", "--hide-inclusion-graph"]);
     command.args(["bans", "licenses", "sources"]);

@@ -137,6 +137,8 @@ fn text(event: &Event) -> String {
         Event::StepEnded { step, outcome: Outcome::Failed { reason }, .. } => {
             format!("{step} failed: {reason}")
         }
+        Event::AgentHeard { .. } => "agent at work".to_owned(),
+        Event::Listening => "server started".to_owned(),
         Event::PhonedHome { .. } => "node phones home".to_owned(),
         Event::Tried { act, .. } => format!("{act} begins"),
         Event::Acted { act, result: ActResult::Failed { reason }, .. } => format!("{act} failed: {reason}"),
