@@ -1,7 +1,7 @@
 //! DHCP and TFTP, joined to the store and the engine.
 
 use super::{
-    House,
+    House, boot_plane6,
     directory::Declared,
     hearing::{Ear, HEARD_MAX, Recorder},
     lease_journal::{Journal, kept},
@@ -24,7 +24,7 @@ pub async fn start(
     files: &BootFiles,
     plain: SocketAddr,
 ) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.is_none() {
+    if house.config.tftp.is_none() && house.config.dhcp.is_none() && house.config.dhcp6.is_empty() {
         // Nobody would speak to the recorder: it would end at once, and the server with it.
         return Ok(());
     }
@@ -33,11 +33,14 @@ pub async fn start(
     parts.spawn(async move { recorder.run(telling).await });
     let ear = Arc::new(Ear { told });
     if let Some(tftp) = &house.config.tftp {
-        let socket =
-            UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-        let (files, ear) = (Files::new(files.files()), ear.clone());
-        parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+        for listen in boot_plane6::and_over_ipv6(tftp.listen, &house.config)? {
+            let socket = UdpSocket::bind(listen).await.with_context(|| format!("TFTP on {listen}"))?;
+            let (files, ear) = (Files::new(files.files()), ear.clone());
+            parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+        }
     }
+    let directory = Arc::new(Declared::new(house));
+    boot_plane6::start(parts, house, files, plain, (directory.clone(), ear.clone())).await?;
     if let Some(config) = &house.config.dhcp {
         let subnets = Subnet::all(&config.subnets)?;
         let server = sockets::address_on(&config.interface, &subnets)?;
@@ -48,14 +51,16 @@ pub async fn start(
         };
         let socket = sockets::bind(&config.interface)?;
         let kept = kept(&house.db).await?;
-        let directory = Arc::new(Declared::new(house));
         let journal = Arc::new(Journal(house.db.clone()));
         let server = Server::new(subnets, serving, &kept, directory, journal, ear);
         let interface = config.interface.clone();
-        parts.spawn(async move {
-            dhcp::advertise::serve(interface).await;
-            bail!("router advertisements have ended")
-        });
+        // One that advertises on a link is enough.
+        if !house.config.dhcp6.iter().any(|six| six.interface == interface && six.advertise) {
+            parts.spawn(async move {
+                dhcp::advertise::serve(interface).await;
+                bail!("router advertisements have ended")
+            });
+        }
         let clock = house.clock.clone();
         parts.spawn(async move {
             sockets::serve(socket, server, clock).await;

@@ -4,7 +4,7 @@ use super::House;
 use crate::{
     clock::Clock,
     dhcp::{Directory, Who, v6},
-    inventory::Hardware,
+    inventory::{Hardware, identity::canonical},
     machine::Time,
     store::{self, Db, StoreError},
 };
@@ -39,7 +39,7 @@ struct Memory {
 
 #[derive(Default)]
 struct Memory6 {
-    /// By UUID, the first MAC of the one machine that has it.
+    /// By UUID in its canonical byte order, the first MAC of the one machine that has it.
     uuids: HashMap<Uuid, Option<Mac>>,
     addresses: HashMap<Mac, Ipv6Addr>,
     reserved: Arc<HashSet<Ipv6Addr>>,
@@ -96,7 +96,7 @@ impl Memory6 {
             // I13: a UUID that two machines have is nobody's.
             let mac = hardware.primary_nic().map(|nic| nic.mac);
             if let Some(uuid) = hardware.uuid {
-                uuids.entry(uuid).and_modify(|both| *both = None).or_insert(mac);
+                uuids.entry(canonical(uuid)).and_modify(|both| *both = None).or_insert(mac);
             }
         }
         let nics = all.iter().flat_map(|hardware| &hardware.nics);
@@ -108,7 +108,7 @@ impl Memory6 {
 
 impl v6::Directory for Declared {
     async fn by_uuid(&self, uuid: Uuid) -> Option<Mac> {
-        self.fresh().await.v6.uuids.get(&uuid).copied().flatten()
+        self.fresh().await.v6.uuids.get(&canonical(uuid)).copied().flatten()
     }
 
     async fn reservation(&self, mac: Mac) -> Option<Ipv6Addr> {

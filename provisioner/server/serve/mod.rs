@@ -1,11 +1,13 @@
 //! Wires the rooms and runs the server: the only place that knows them all.
 
 mod boot_plane;
+mod boot_plane6;
 mod content;
 mod directory;
 mod hardware;
 mod hearing;
 mod lease_journal;
+mod lease_journal6;
 
 pub use hardware::check;
 
@@ -81,6 +83,7 @@ async fn serve(config: Config) -> Result<()> {
     let routes = http::plain(&app, files.router());
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
+    boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
     let (ending, routes) = (until(stopped), http::tls(&app));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     boot_plane::start(&mut parts, &house, &engine, &files, plain_address).await?;

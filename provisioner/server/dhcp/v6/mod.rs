@@ -49,6 +49,14 @@ pub enum LeaseRecord {
     Declined { ip: Ipv6Addr, owner: Owner, until: Time },
 }
 
+impl LeaseRecord {
+    pub fn ip(&self) -> Ipv6Addr {
+        match self {
+            Self::Bound { ip, .. } | Self::Ended { ip, .. } | Self::Declined { ip, .. } => *ip,
+        }
+    }
+}
+
 /// Where leases are kept. An address is never promised in a REPLY before its record is committed.
 pub trait LeaseJournal: Send + Sync + 'static {
     /// Keeps all of `records`, in their order, or none.
