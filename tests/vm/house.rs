@@ -29,6 +29,8 @@ pub fn hash(file: &Path) -> String {
 #[derive(Clone, Default)]
 pub struct Ways {
     pub discovery: bool,
+    /// DHCPv6 in place of DHCPv4.
+    pub ipv6: Option<&'static str>,
     /// The server's environment beside the usual.
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
@@ -66,7 +68,7 @@ impl House {
         for (name, text) in &ways.more {
             fs::write(hardware.join("machines").join(name), text).unwrap();
         }
-        fs::write(folder.path().join("server.toml"), configuration(&assets, ways.discovery)).unwrap();
+        fs::write(folder.path().join("server.toml"), configuration(&assets, &ways)).unwrap();
         let house = Self { folder, ways, server: RefCell::new(None), starts: Cell::new(0) };
         house.start();
         house
@@ -208,15 +210,21 @@ fn declaration(spec: &VmSpec) -> String {
     )
 }
 
-fn configuration(assets: &Assets, discovery: bool) -> String {
+fn configuration(assets: &Assets, ways: &Ways) -> String {
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let discovery = ways.discovery;
+    let dhcp = match ways.ipv6 {
+        Some(rest) => format!("[[dhcp6]]\ninterface = \"{BRIDGE}\"\n{rest}"),
+        None => format!(
+            "[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\npool = \
+             [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n"
+        ),
+    };
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
          discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\n[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
-         \"10.88.0.0/24\"\npool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n[tftp]\nlisten = \
-         \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
-         [\"console=ttyS0\", \"panic=10\"]\n",
+         public_host = \"{ADDRESS}\"\n{dhcp}[tftp]\nlisten = \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\n\
+         kernel = {:?}\ninitramfs = {:?}\narguments = [\"console=ttyS0\", \"panic=10\"]\n",
         assets.images(),
         assets.ipxe(),
         assets.kernel(),

@@ -4,5 +4,6 @@
 mod canaries;
 mod cuts;
 mod house;
+mod ipv6;
 mod ready;
 mod unknown;

@@ -1,6 +1,7 @@
 //! The kernel command line's words that are meant for the agent.
 
 use provisioner_wire::{BootId, Mac, order::cmdline as word};
+use std::net::Ipv6Addr;
 
 /// What the boot script told the agent. `Debug` hides the boot id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,26 @@ pub fn boot_mac(text: &str) -> Option<Mac> {
     mac.parse().ok()
 }
 
+/// How the machine speaks IPv6 to its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverIpv6 {
+    /// With its prefix length; none where the boot script could not tell: the kernel makes one of the router's prefix.
+    pub address: Option<(Ipv6Addr, u8)>,
+    pub router: Option<Ipv6Addr>,
+}
+
+/// `None` where the server is not an IPv6 address: the machine asks for a lease by DHCPv4.
+pub fn over_ipv6(text: &str) -> Option<OverIpv6> {
+    value(text, word::SERVER)?.strip_prefix("http://[")?;
+    let (address, length) = value(text, word::ADDRESS6).and_then(|v| v.split_once('/')).unwrap_or_default();
+    // iPXE does not know the prefix length of every address; 64 is that of any link (RFC 4291 §2.5.4).
+    let length = length.parse().ok().filter(|bits| *bits <= 128).unwrap_or(64);
+    Some(OverIpv6 {
+        address: address.parse().ok().map(|address| (address, length)),
+        router: value(text, word::ROUTER6).and_then(|v| v.parse().ok()),
+    })
+}
+
 /// True for `provisioner.on_failure=shell`.
 pub fn shell_on_failure(text: &str) -> bool {
     value(text, word::ON_FAILURE) == Some("shell")
@@ -110,9 +131,28 @@ mod tests {
         assert_eq!(Cmdline::parse(&line().replace("01-52", "zz-5")).unwrap().boot_mac, None);
     }
 
+    #[test]
+    fn over_ipv6_the_address_is_the_scripts() {
+        let six = line().replace("10.88.0.1", "[fd88::1]");
+        assert_eq!(over_ipv6(&line()), None);
+        assert_eq!(over_ipv6(&six), Some(OverIpv6 { address: None, router: None }));
+        for (words, length, router) in [
+            ("provisioner.ip6=fd88::64/64 provisioner.router6=fe80::1", 64, Some("fe80::1")),
+            ("provisioner.ip6=fd88::64/ provisioner.router6=", 64, None),
+            ("provisioner.ip6=fd88::64/128", 128, None),
+            ("provisioner.ip6=fd88::64/999", 64, None),
+        ] {
+            let found = over_ipv6(&format!("{six} {words}")).unwrap();
+            assert_eq!(found.address, Some(("fd88::64".parse().unwrap(), length)), "{words}");
+            assert_eq!(found.router, router.map(|r| r.parse().unwrap()), "{words}");
+        }
+        assert_eq!(over_ipv6(&format!("{six} provisioner.ip6=/")).unwrap().address, None);
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in ".*") {
+            let _ = over_ipv6(&format!("provisioner.server=http://[::1] provisioner.ip6={text}"));
             let _ = (Cmdline::parse(&text), boot_mac(&text), boot_mac(&format!("BOOTIF={text}")));
         }
     }

@@ -14,6 +14,7 @@ pub mod listen;
 pub mod live;
 pub mod node;
 pub mod script;
+pub mod script6;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};

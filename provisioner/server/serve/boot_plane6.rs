@@ -12,7 +12,7 @@ use crate::{
             subnet::Served,
         },
     },
-    http::{self, App, Settings, boot_files::BootFiles, listen::Bound, script},
+    http::{self, App, Settings, boot_files::BootFiles, listen::Bound, script, script6},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -55,7 +55,8 @@ pub fn listen(
         let plain_url = format!("http://{}", bound.address());
         let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
         let settings = Settings { plain_url, ..app.settings().clone() };
-        let app = app.reached_by(settings, Box::new(move |script| scripts.text(script)));
+        let text = move |script: &_| scripts.text(script).map(|text| script6::with_address(&text));
+        let app = app.reached_by(settings, Box::new(text));
         let (routes, ending) = (http::plain(&app, files.router()), super::until(stopped.clone()));
         parts.spawn(async move { bound.plain(routes, ending).await.context("plain HTTP over IPv6") });
     }
