@@ -66,20 +66,17 @@ pub fn boot_mac(text: &str) -> Option<Mac> {
 /// How the machine speaks IPv6 to its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverIpv6 {
-    /// With its prefix length; none where the boot script could not tell: the kernel makes one of the router's prefix.
+    /// With its prefix length; none where the boot script did not tell: the kernel makes one of the router's prefix.
     pub address: Option<(Ipv6Addr, u8)>,
-    pub router: Option<Ipv6Addr>,
 }
 
 /// `None` where the server is not an IPv6 address: the machine asks for a lease by DHCPv4.
 pub fn over_ipv6(text: &str) -> Option<OverIpv6> {
     value(text, word::SERVER)?.strip_prefix("http://[")?;
-    let (address, length) = value(text, word::ADDRESS6).and_then(|v| v.split_once('/')).unwrap_or_default();
-    // iPXE does not know the prefix length of every address; 64 is that of any link (RFC 4291 §2.5.4).
-    let length = length.parse().ok().filter(|bits| *bits <= 128).unwrap_or(64);
+    let told = value(text, word::ADDRESS6).and_then(|v| v.split_once('/'));
+    let address = told.and_then(|(address, length)| Some((address.parse().ok()?, length.parse().ok()?)));
     Some(OverIpv6 {
-        address: address.parse().ok().map(|address| (address, length)),
-        router: value(text, word::ROUTER6).and_then(|v| v.parse().ok()),
+        address: address.filter(|(ip, bits): &(Ipv6Addr, u8)| !ip.is_unspecified() && *bits <= 128),
     })
 }
 
@@ -135,18 +132,13 @@ mod tests {
     fn over_ipv6_the_address_is_the_scripts() {
         let six = line().replace("10.88.0.1", "[fd88::1]");
         assert_eq!(over_ipv6(&line()), None);
-        assert_eq!(over_ipv6(&six), Some(OverIpv6 { address: None, router: None }));
-        for (words, length, router) in [
-            ("provisioner.ip6=fd88::64/64 provisioner.router6=fe80::1", 64, Some("fe80::1")),
-            ("provisioner.ip6=fd88::64/ provisioner.router6=", 64, None),
-            ("provisioner.ip6=fd88::64/128", 128, None),
-            ("provisioner.ip6=fd88::64/999", 64, None),
-        ] {
-            let found = over_ipv6(&format!("{six} {words}")).unwrap();
-            assert_eq!(found.address, Some(("fd88::64".parse().unwrap(), length)), "{words}");
-            assert_eq!(found.router, router.map(|r| r.parse().unwrap()), "{words}");
+        let none = Some(OverIpv6 { address: None });
+        assert_eq!(over_ipv6(&six), none);
+        let told = over_ipv6(&format!("{six} provisioner.ip6=fd88::64/64"));
+        assert_eq!(told.unwrap().address, Some(("fd88::64".parse().unwrap(), 64)));
+        for bad in ["/", "::/64", "fd88::64", "fd88::64/129", "10.0.0.1/24", "x/64"] {
+            assert_eq!(over_ipv6(&format!("{six} provisioner.ip6={bad}")), none, "{bad}");
         }
-        assert_eq!(over_ipv6(&format!("{six} provisioner.ip6=/")).unwrap().address, None);
     }
 
     proptest! {

@@ -55,13 +55,10 @@ pub fn bring_up(boot_mac: Option<Mac>, ipv6: Option<&OverIpv6>, say: &dyn Fn(&st
 /// Sets the address that the boot script names, or waits for one of the router's prefix.
 fn take_address(name: &str, way: &OverIpv6, say: &dyn Fn(&str)) -> bool {
     if let Some((address, length)) = way.address {
-        say(&format!("taking {address}/{length} on {name}, as iPXE had it"));
+        say(&format!("taking {address}/{length} on {name}, as the boot script says"));
         busybox(&["ip", "-6", "addr", "replace", &format!("{address}/{length}"), "dev", name]);
     } else {
         say(&format!("waiting for an IPv6 address on {name}"));
-    }
-    if let Some(router) = way.router {
-        busybox(&["ip", "-6", "route", "replace", "default", "via", &router.to_string(), "dev", name]);
     }
     let began = Instant::now();
     while began.elapsed() < WAIT_FOR_PREFIX {

@@ -15,6 +15,7 @@ use crate::{
     http::{self, App, Settings, boot_files::BootFiles, listen::Bound, script, script6},
 };
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv6Net;
 use std::{
     collections::BTreeSet,
     net::{Ipv6Addr, SocketAddr},
@@ -28,6 +29,10 @@ const SERVER_IDENTIFIER: &str = "DHCPv6 server identifier";
 /// Each served interface with this server's address there.
 fn links(config: &Config) -> Result<Vec<(&Served, Ipv6Addr)>> {
     config.dhcp6.iter().map(|served| Ok((served, address_on(served)?))).collect()
+}
+
+fn networks(config: &Config) -> Vec<Ipv6Net> {
+    config.dhcp6.iter().flat_map(|served| &served.subnets).map(|subnet| subnet.network).collect()
 }
 
 /// `listen`, and the same port on each address by which machines reach this server over IPv6, unless `listen` has them.
@@ -55,9 +60,9 @@ pub fn listen(
         let plain_url = format!("http://{}", bound.address());
         let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
         let settings = Settings { plain_url, ..app.settings().clone() };
-        let text = move |script: &_| scripts.text(script).map(|text| script6::with_address(&text));
-        let app = app.reached_by(settings, Box::new(text));
-        let (routes, ending) = (http::plain(&app, files.router()), super::until(stopped.clone()));
+        let app = app.reached_by(settings, Box::new(move |script| scripts.text(script)));
+        let routes = script6::with_address(http::plain(&app, files.router()), networks(&house.config));
+        let ending = super::until(stopped.clone());
         parts.spawn(async move { bound.plain(routes, ending).await.context("plain HTTP over IPv6") });
     }
     Ok(())
