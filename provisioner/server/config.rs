@@ -109,7 +109,7 @@ struct File {
     http: toml::Spanned<Http>,
     dhcp: Option<toml::Spanned<DhcpConfig>>,
     #[serde(default)]
-    dhcp6: Vec<Dhcp6Config>,
+    dhcp6: Vec<toml::Spanned<Dhcp6Config>>,
     tftp: Option<Tftp>,
     boot: toml::Spanned<Boot>,
 }
@@ -164,7 +164,9 @@ impl Config {
         if let Some(dhcp) = &read.dhcp {
             Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
         }
-        let dhcp6 = Served::all(&read.dhcp6).map_err(|e| wrong(None, e.to_string()))?;
+        let dhcp6: Vec<_> = read.dhcp6.iter().map(|one| one.get_ref().clone()).collect();
+        let dhcp6 = Served::all(&dhcp6)
+            .map_err(|e| wrong(read.dhcp6.get(e.at()).map(toml::Spanned::span), e.to_string()))?;
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -256,6 +258,11 @@ mod tests {
                 "[boot]",
                 "[dhcp]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
                 "dhcp.subnets[0].router: 10.9.0.1 is not a host address of 10.88.0.0/24",
+            ),
+            (
+                "[boot]",
+                "[[dhcp6]]\ninterface = \"br0\"\n[[dhcp6.subnets]]\nnetwork = \"fe80::/64\"\n[boot]",
+                "s.toml:7:1: dhcp6[0].subnets[0].network: fe80::/64 is link-local",
             ),
         ] {
             let error = Config::parse(Path::new("s.toml"), &GOOD.replace(from, to)).unwrap_err().to_string();

@@ -124,7 +124,7 @@ impl Net {
 fn exists(program: &str) {
     let there =
         ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|f| Path::new(f).join(program).exists());
-    assert!(there, "{program} is needed by this test (Debian: isc-dhcp-client, isc-dhcp-relay, dhcpcd5)");
+    assert!(there, "{program} is needed by this test (Debian: isc-dhcp-client, isc-dhcp-relay, dhcpcd-base)");
 }
 
 #[test]

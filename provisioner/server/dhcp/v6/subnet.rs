@@ -48,6 +48,15 @@ pub enum ServedError {
     Field { at: usize, field: String, what: String },
 }
 
+impl ServedError {
+    /// Which `[[dhcp6]]`, from 0.
+    pub fn at(&self) -> usize {
+        match self {
+            Self::Twice(at, _) | Self::Field { at, .. } => *at,
+        }
+    }
+}
+
 impl Served {
     /// Checks all interfaces; the error names the place.
     pub fn all(configs: &[Dhcp6Config]) -> Result<Vec<Self>, ServedError> {
