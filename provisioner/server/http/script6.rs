@@ -33,7 +33,10 @@ async fn tell(State(subnets): State<Arc<Vec<Ipv6Net>>>, request: Request, next: 
     let is_script = path.starts_with("/boot/") && path.ends_with(".ipxe");
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let response = next.run(request).await;
-    let Some(IpAddr::V6(peer)) = peer.filter(|_| is_script && response.status() == StatusCode::OK) else {
+    // On a listener for both, IPv4 peers are mapped ones.
+    let Some(IpAddr::V6(peer)) =
+        peer.map(|ip| ip.to_canonical()).filter(|_| is_script && response.status() == StatusCode::OK)
+    else {
         return response;
     };
     let (mut parts, body) = response.into_parts();

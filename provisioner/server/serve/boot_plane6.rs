@@ -15,7 +15,7 @@ use crate::{
     http::{self, App, Settings, boot_files::BootFiles, listen::Bound, script, script6},
 };
 use anyhow::{Context, Result, bail};
-use ipnet::Ipv6Net;
+use axum::Router;
 use std::{
     collections::BTreeSet,
     net::{Ipv6Addr, SocketAddr},
@@ -31,8 +31,10 @@ fn links(config: &Config) -> Result<Vec<(&Served, Ipv6Addr)>> {
     config.dhcp6.iter().map(|served| Ok((served, address_on(served)?))).collect()
 }
 
-fn networks(config: &Config) -> Vec<Ipv6Net> {
-    config.dhcp6.iter().flat_map(|served| &served.subnets).map(|subnet| subnet.network).collect()
+/// The plain listener's `routes`, whose scripts tell agents the IPv6 address that asked for them.
+pub fn told_address(routes: Router, config: &Config) -> Router {
+    let subnets = config.dhcp6.iter().flat_map(|served| &served.subnets);
+    script6::with_address(routes, subnets.map(|subnet| subnet.network).collect())
 }
 
 /// `listen`, and the same port on each address by which machines reach this server over IPv6, unless `listen` has them.
@@ -61,7 +63,7 @@ pub fn listen(
         let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
         let settings = Settings { plain_url, ..app.settings().clone() };
         let app = app.reached_by(settings, Box::new(move |script| scripts.text(script)));
-        let routes = script6::with_address(http::plain(&app, files.router()), networks(&house.config));
+        let routes = told_address(http::plain(&app, files.router()), &house.config);
         let ending = super::until(stopped.clone());
         parts.spawn(async move { bound.plain(routes, ending).await.context("plain HTTP over IPv6") });
     }

@@ -80,7 +80,7 @@ async fn serve(config: Config) -> Result<()> {
     let running = engine.clone();
     parts.spawn(async move { running.run(hands).await.context("the engine") });
     let ending = until(stopped.clone());
-    let routes = http::plain(&app, files.router());
+    let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
     boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;

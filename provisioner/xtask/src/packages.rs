@@ -31,6 +31,7 @@ pub const LAB: &[&str] = &[
     "python3-venv",
     "qemu-system-x86",
     "qemu-utils",
+    "radvd",
     "seabios",
     "util-linux",
 ];
