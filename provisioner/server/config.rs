@@ -1,10 +1,12 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
-use crate::dhcp::{
-    config::DhcpConfig,
-    subnet::Subnet,
-    v6::{config::Dhcp6Config, subnet::Served},
+use crate::{
+    dhcp::{
+        config::{DhcpConfig, check as check_dhcp},
+        v6::{config::Dhcp6Config, subnet::Served},
+    },
+    tftp::config::TftpConfig,
 };
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -28,11 +30,11 @@ pub struct Config {
     /// An unknown machine may boot the agent, to be inspected only.
     pub discovery: bool,
     pub http: Http,
-    /// Its subnets are good ([`Subnet::all`]).
-    pub dhcp: Option<DhcpConfig>,
+    /// One for each interface that is served, checked together ([`check_dhcp`]). Empty: no DHCP.
+    pub dhcp: Vec<DhcpConfig>,
     /// Interfaces served by DHCPv6, checked.
     pub dhcp6: Vec<Served>,
-    pub tftp: Option<Tftp>,
+    pub tftp: Option<TftpConfig>,
     pub boot: Boot,
 }
 
@@ -52,12 +54,6 @@ pub struct Http {
     pub tls_listen: SocketAddr,
     /// Name or address by which machines reach this server.
     pub public_host: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tftp {
-    pub listen: SocketAddr,
 }
 
 /// What machines boot.
@@ -107,10 +103,11 @@ struct File {
     #[serde(default)]
     discovery: bool,
     http: toml::Spanned<Http>,
-    dhcp: Option<toml::Spanned<DhcpConfig>>,
+    #[serde(default)]
+    dhcp: Vec<toml::Spanned<DhcpConfig>>,
     #[serde(default)]
     dhcp6: Vec<toml::Spanned<Dhcp6Config>>,
-    tftp: Option<Tftp>,
+    tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
 }
 
@@ -161,8 +158,11 @@ impl Config {
             let what = format!("the kernel argument {bad:?} is not one printable word");
             return Err(wrong(Some(read.boot.span()), what));
         }
-        if let Some(dhcp) = &read.dhcp {
-            Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
+        let (places, dhcp): (Vec<_>, Vec<_>) =
+            read.dhcp.into_iter().map(|one| (one.span(), one.into_inner())).unzip();
+        check_dhcp(&dhcp).map_err(|e| wrong(places.get(e.at).cloned(), e.to_string()))?;
+        if let Some(tftp) = &read.tftp {
+            tftp.get_ref().check().map_err(|what| wrong(Some(tftp.span()), what))?;
         }
         let dhcp6: Vec<_> = read.dhcp6.iter().map(|one| one.get_ref().clone()).collect();
         let dhcp6 = Served::all(&dhcp6)
@@ -176,9 +176,9 @@ impl Config {
             database,
             discovery: read.discovery,
             http: read.http.into_inner(),
-            dhcp: read.dhcp.map(toml::Spanned::into_inner),
+            dhcp,
             dhcp6,
-            tftp: read.tftp,
+            tftp: read.tftp.map(toml::Spanned::into_inner),
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
                 kernel: near(&boot.kernel),
@@ -251,12 +251,12 @@ mod tests {
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             (
                 "[boot]",
-                "[dhcp]\ninterface = \"br0\"\nsubnets = []\n[boot]",
+                "[[dhcp]]\ninterface = \"br0\"\nsubnets = []\n[boot]",
                 "s.toml:7:1: dhcp.subnets: there is none",
             ),
             (
                 "[boot]",
-                "[dhcp]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
+                "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
                 "dhcp.subnets[0].router: 10.9.0.1 is not a host address of 10.88.0.0/24",
             ),
             (

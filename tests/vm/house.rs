@@ -37,7 +37,13 @@ pub struct Ways {
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
     pub more: Vec<(&'static str, String)>,
+    /// Its `[[dhcp]]` tables, where they are not the usual.
+    pub dhcp: Option<&'static str>,
 }
+
+/// The house gives addresses and boot files.
+const DHCP: &str = "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
+    pools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"10.88.0.1\"\n";
 
 pub struct House {
     folder: tempfile::TempDir,
@@ -226,10 +232,7 @@ fn configuration(assets: &Assets, ways: &Ways) -> String {
     let (host, bare) = (host(ways), host(ways).trim_matches(['[', ']']).to_owned());
     let dhcp = match ways.ipv6 {
         Some(rest) => format!("[[dhcp6]]\ninterface = \"{BRIDGE}\"\n{rest}"),
-        None => format!(
-            "[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\npool = \
-             [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n"
-        ),
+        None => ways.dhcp.unwrap_or(DHCP).to_owned(),
     };
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\

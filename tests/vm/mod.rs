@@ -5,5 +5,6 @@ mod canaries;
 mod cuts;
 mod house;
 mod ipv6;
+mod proxy;
 mod ready;
 mod unknown;

@@ -7,13 +7,22 @@ use super::{
     lease_journal::{Journal, kept},
 };
 use crate::{
-    dhcp::{self, bootfile::Serving, server::Server, sockets, subnet::Subnet},
+    dhcp::{
+        self,
+        boot_server::{self, BootServer},
+        bootfile::Serving,
+        config::DhcpConfig,
+        patience::Patient,
+        server::Server,
+        sockets,
+        subnet::Subnet,
+    },
     http::boot_files::BootFiles,
     tftp::{self, Files},
     workflow::Engine,
 };
 use anyhow::{Context, Result, bail};
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 
 /// Starts what the configuration asks for.
@@ -23,8 +32,10 @@ pub async fn start(
     engine: &Engine,
     files: &BootFiles,
     plain: SocketAddr,
+    secure: SocketAddr,
 ) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.is_none() && house.config.dhcp6.is_empty() {
+    let four = house.config.dhcp.iter().any(|one| one.is_on());
+    if house.config.tftp.is_none() && !four && house.config.dhcp6.is_empty() {
         // Nobody would speak to the recorder: it would end at once, and the server with it.
         return Ok(());
     }
@@ -33,39 +44,63 @@ pub async fn start(
     parts.spawn(async move { recorder.run(telling).await });
     let ear = Arc::new(Ear { told });
     if let Some(tftp) = &house.config.tftp {
+        let four = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
+        let networks: Vec<_> = four.chain(boot_plane6::networks(&house.config)).collect();
         for listen in boot_plane6::and_over_ipv6(tftp.listen, &house.config)? {
             let socket = UdpSocket::bind(listen).await.with_context(|| format!("TFTP on {listen}"))?;
+            let settings = tftp.settings(networks.iter().copied());
             let (files, ear) = (Files::new(files.files()), ear.clone());
-            parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+            parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
         }
     }
-    let directory = Arc::new(Declared::new(house));
+    let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
     boot_plane6::start(parts, house, files, plain, (directory.clone(), ear.clone())).await?;
-    if let Some(config) = &house.config.dhcp {
-        let subnets = Subnet::all(&config.subnets)?;
-        let server = sockets::address_on(&config.interface, &subnets)?;
+    let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
+    for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
+        let subnets = config.subnets()?;
         let serving = Serving {
-            server,
+            server: sockets::address_on(&config.interface, &subnets)?,
             http: house.config.http.plain_url(plain.port()),
-            files: files.files().map(|(name, _)| name).collect(),
+            files: file_names.clone(),
         };
-        let socket = sockets::bind(&config.interface)?;
-        let kept = kept(&house.db).await?;
-        let journal = Arc::new(Journal(house.db.clone()));
-        let server = Server::new(subnets, serving, &kept, directory, journal, ear);
-        let interface = config.interface.clone();
-        // One that advertises on a link is enough.
-        if !house.config.dhcp6.iter().any(|six| six.interface == interface && six.advertise) {
-            parts.spawn(async move {
-                dhcp::advertise::serve(interface).await;
-                bail!("router advertisements have ended")
-            });
-        }
-        let clock = house.clock.clone();
+        dhcp4(parts, house, config, subnets, serving, (directory.clone(), ear.clone())).await?;
+    }
+    Ok(())
+}
+
+/// Starts what one interface needs.
+async fn dhcp4(
+    parts: &mut JoinSet<Result<()>>,
+    house: &House,
+    config: &DhcpConfig,
+    subnets: Vec<Subnet>,
+    serving: Serving,
+    (directory, ear): (Arc<Declared>, Arc<Ear>),
+) -> Result<()> {
+    let socket = sockets::bind(&config.interface)?;
+    let asked = sockets::bind_port(&config.interface, boot_server::PORT)?;
+    let boot_server = BootServer::new(subnets.clone(), serving.clone(), directory.clone(), ear.clone());
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        boot_server.serve(asked, clock).await;
+        bail!("the boot server of port 4011 has ended")
+    });
+    let mut kept = kept(&house.db).await?;
+    kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
+    let journal = Arc::new(Patient::new(Journal(house.db.clone())));
+    let server = Server::new(subnets, serving, &kept, directory, journal, ear);
+    let interface = config.interface.clone();
+    // One that advertises on a link is enough.
+    if !house.config.dhcp6.iter().any(|six| six.interface == interface && six.advertise) {
         parts.spawn(async move {
-            sockets::serve(socket, server, clock).await;
-            bail!("the DHCP server has ended")
+            dhcp::advertise::serve(interface).await;
+            bail!("router advertisements have ended")
         });
     }
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        sockets::serve(socket, server, clock).await;
+        bail!("the DHCP server has ended")
+    });
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use ipnet::{IpNet, Ipv6Net};
 use std::{
     collections::BTreeSet,
     net::{Ipv6Addr, SocketAddr},
@@ -29,6 +30,15 @@ const SERVER_IDENTIFIER: &str = "DHCPv6 server identifier";
 /// Each served interface with this server's address there.
 fn links(config: &Config) -> Result<Vec<(&Served, Ipv6Addr)>> {
     config.dhcp6.iter().map(|served| Ok((served, address_on(served)?))).collect()
+}
+
+/// Where DHCPv6 has its clients: the subnets, and where none is named, what is around this server's address.
+pub fn networks(config: &Config) -> impl Iterator<Item = IpNet> + '_ {
+    config.dhcp6.iter().flat_map(|served| {
+        let around = served.address.filter(|_| served.subnets.is_empty());
+        let around = around.and_then(|address| Ipv6Net::new(address, 64).ok());
+        served.subnets.iter().map(|subnet| subnet.network).chain(around).map(IpNet::from)
+    })
 }
 
 /// The plain listener's `routes`, whose scripts tell agents the IPv6 address that asked for them.

@@ -10,13 +10,14 @@ mod test;
 mod tools;
 
 use anyhow::Result;
-use assets::{Flavour, Image};
+use assets::{Flavour, Image, SecureBoot};
 use clap::{Parser, Subcommand};
 use project::Project;
 use provisioner_lab::namespace::{Namespace, Role};
 use std::{
     env,
     ffi::OsString,
+    path::PathBuf,
     process::{ExitCode, ExitStatus},
 };
 
@@ -37,13 +38,24 @@ enum Command {
         /// Only these images; none: all.
         #[arg(long, value_enum)]
         image: Vec<Image>,
+        /// Also what Secure Boot needs: the site's own keys (made once), iPXE and the agent signed with them, the files to
+        /// enrol; and Debian's signed shim and GRUB.
+        #[arg(long)]
+        secure_boot: bool,
+        /// Where the site's keys are kept; default: with the other assets.
+        #[arg(long, requires = "secure_boot")]
+        keys: Option<PathBuf>,
+        /// The signed agent listens to this server only: the key that `provisioner trust` prints.
+        #[arg(long, requires = "secure_boot")]
+        server_key: Option<String>,
     },
     /// Provision blank virtual machines to Ready: real firmware, real server, real BMC protocol.
     Lab(lab::Options),
     /// Everything that must hold: formatting, lints, licences, tests, and machines to Ready on real firmware.
     Test(test::Options),
     /// Measure beside a peer in the same run.
-    Bench(bench::Options),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run a command in a lab's namespaces: bridge br0 with 10.88.0.1, gone when the command ends.
     Namespace {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -73,14 +85,15 @@ fn be_init() -> Result<ExitCode> {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::BootAssets { kernel, image } => {
+        Command::BootAssets { kernel, image, secure_boot, keys, server_key } => {
             let images = if image.is_empty() { vec![Image::Tiny, Image::Debian] } else { image };
-            assets::make(&Project::here()?, kernel, &images)?;
+            let wish = secure_boot.then_some(SecureBoot { keys, server_key });
+            assets::make(&Project::here()?, kernel, &images, wish.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Lab(options) => lab::main(&options),
         Command::Test(options) => test::main(options),
-        Command::Bench(options) => bench::main(&options),
+        Command::Bench(bench) => bench::main(&bench),
         Command::Namespace { command } => Ok(code_of(Namespace::run(&command)?)),
     }
 }

@@ -19,6 +19,9 @@ pub const ASSETS: &[&str] = &[
     "systemd-boot-efi",
     "zstd",
 ];
+/// To sign what boots, and to enrol the keys.
+pub const SECURE_BOOT: &[&str] =
+    &["binutils", "efitools", "openssl", "ovmf", "python3-venv", "sbsigntool", "systemd-boot-efi"];
 /// To run machines and their BMCs.
 pub const LAB: &[&str] = &[
     "dnsmasq-base",
@@ -29,6 +32,8 @@ pub const LAB: &[&str] = &[
     "ovmf",
     "python3-libvirt",
     "python3-venv",
+    "qemu-efi-aarch64",
+    "qemu-system-arm",
     "qemu-system-x86",
     "qemu-utils",
     "radvd",
@@ -57,6 +62,27 @@ pub const TESTS: &[&str] = &[
     "xz-utils",
     "zstd",
 ];
+
+/// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
+pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    for package in packages {
+        let stamp = folder.join(format!(".{package}"));
+        if stamp.exists() {
+            continue;
+        }
+        // apt-get puts it where it runs, under a name with its version.
+        let fetched = tempfile::tempdir().context("a folder for a package")?;
+        let mut download = Command::new("apt-get");
+        process::output(download.args(["-q", "download", package]).current_dir(fetched.path()))?;
+        for entry in fs::read_dir(fetched.path()).context("the fetched package")? {
+            let file = entry.context("the fetched package")?.path();
+            process::run("dpkg-deb", ["-x".as_ref(), file.as_os_str(), folder.as_os_str()])?;
+        }
+        fs::write(&stamp, "").with_context(|| stamp.display().to_string())?;
+    }
+    Ok(())
+}
 
 /// Installs those of `wanted` that are not there.
 pub fn ensure(wanted: &[&str]) -> Result<()> {
@@ -103,12 +129,18 @@ fn kernel_now(meta: &str) -> Result<(String, String)> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-"))
         .with_context(|| format!("{meta}: depends on no kernel; are the package lists there?"))?;
-    let policy = process::run("apt-cache", ["policy", name])?;
-    let version = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: "))
-        .with_context(|| format!("{name}: no candidate"))?;
-    Ok((name.to_owned(), version.to_owned()))
+    Ok((name.to_owned(), candidate_now(name)?))
+}
+
+/// The version of `package` that apt would install.
+pub fn candidate(package: &str) -> Result<String> {
+    candidate_now(package).or_else(|_| apt(&["update"]).and_then(|()| candidate_now(package)))
+}
+
+fn candidate_now(package: &str) -> Result<String> {
+    let policy = process::run("apt-cache", ["policy", package])?;
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+    Ok(version.with_context(|| format!("{package}: no candidate"))?.to_owned())
 }
 
 fn is_installed(package: &str) -> bool {

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     dhcp::{
         Told, Who,
-        bootfile::{NoBoot, Serving, boot_file},
+        bootfile::{NoBoot, Serving},
         client::{Client, Program},
+        road::{Road, boot_file_on},
     },
     machine::Time,
 };
@@ -78,6 +79,7 @@ struct Known {
     /// The MAC on the link.
     link: Option<Mac>,
     reservation: Option<Ipv6Addr>,
+    road: Road,
     conflict: Option<MachineName>,
 }
 
@@ -178,11 +180,11 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
             (None, Some(mac)) => self.directory.who(mac).await,
             (None, None) => Who::Unknown { netboot: false },
         };
-        let reservation = match mac {
-            Some(mac) => self.directory.reservation(mac).await,
-            None => None,
+        let (reservation, road) = match mac {
+            Some(mac) => (self.directory.reservation(mac).await, self.directory.road(mac).await),
+            None => (None, Road::default()),
         };
-        Known { who, mac, link: traces.link, reservation, conflict }
+        Known { who, mac, link: traces.link, reservation, road, conflict }
     }
 
     fn one(
@@ -267,7 +269,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
             http: self.serving.http.clone(),
             files: self.serving.files.clone(),
         };
-        let Some(boot) = boot_file(client, mac, &serving, 0)? else { return Ok(None) };
+        let Some(boot) = boot_file_on(&known.road, client, mac, &serving, 0)? else { return Ok(None) };
         // DHCPv6 has no next server: a name alone is no answer.
         let url = match client.program {
             Program::Pxe => format!("tftp://[{}]/{}", self.serving.address, boot.file),
