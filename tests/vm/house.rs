@@ -213,8 +213,8 @@ fn configuration(assets: &Assets, discovery: bool) -> String {
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
          discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\n[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
-         \"10.88.0.0/24\"\npool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n[tftp]\nlisten = \
+         public_host = \"{ADDRESS}\"\n[[dhcp]]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
+         \"10.88.0.0/24\"\npools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"{ADDRESS}\"\n[tftp]\nlisten = \
          \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
          [\"console=ttyS0\", \"panic=10\"]\n",
         assets.images(),

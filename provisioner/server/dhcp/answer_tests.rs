@@ -12,11 +12,9 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
 
 fn subnet() -> Subnet {
     let config = SubnetConfig {
-        network: "10.88.0.0/24".parse().unwrap(),
-        pool: None,
         router: Some(SERVER),
         dns: vec![SERVER],
-        lease_seconds: 3600,
+        ..SubnetConfig::of("10.88.0.0/24".parse().unwrap())
     };
     Subnet { lease: Duration::from_secs(3600), ..Subnet::new(0, &config).unwrap() }
 }

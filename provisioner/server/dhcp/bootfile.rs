@@ -54,6 +54,8 @@ pub enum NoBoot {
     NoFile(Platform),
     /// The iPXE in the firmware cannot do HTTP and comes back as itself.
     Loop,
+    /// Its declaration names a [`super::road::Road`] that this firmware's wish does not fit; what to do.
+    Road(&'static str),
 }
 
 impl fmt::Display for NoBoot {
@@ -67,6 +69,7 @@ impl fmt::Display for NoBoot {
             Self::NoFile(platform) => {
                 write!(f, "none of {} is in the iPXE folder", candidates(*platform).join(", "))
             }
+            Self::Road(what) => f.write_str(what),
             Self::Loop => f.write_str("the firmware's iPXE cannot do HTTP and loads itself again and again"),
         }
     }

@@ -12,6 +12,8 @@ pub mod client;
 pub mod config;
 pub mod intake;
 pub mod lease;
+pub mod options;
+pub mod road;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
@@ -19,6 +21,7 @@ pub mod subnet;
 use crate::machine::Time;
 use client::Client;
 use provisioner_wire::{Mac, MachineName};
+use road::Road;
 use std::{collections::HashSet, fmt, future::Future, net::Ipv4Addr, sync::Arc};
 
 /// What is declared of the owner of a MAC.
@@ -56,6 +59,11 @@ impl Who {
 pub trait Directory: Send + Sync + 'static {
     fn who(&self, mac: Mac) -> impl Future<Output = Who> + Send;
 
+    /// By what the owner of `mac` boots.
+    fn road(&self, _mac: Mac) -> impl Future<Output = Road> + Send {
+        std::future::ready(Road::Ipxe)
+    }
+
     /// Every address that is some machine's reservation: none is given to another, even inside a pool.
     fn reserved(&self) -> impl Future<Output = Arc<HashSet<Ipv4Addr>>> + Send;
 }
@@ -76,6 +84,14 @@ pub enum LeaseRecord {
     Ended { ip: Ipv4Addr, mac: Mac },
     /// `mac` found `ip` in use by another host: given to nobody until then.
     Declined { ip: Ipv4Addr, mac: Mac, until: Time },
+}
+
+impl LeaseRecord {
+    pub fn address(&self) -> Ipv4Addr {
+        match self {
+            Self::Bound { ip, .. } | Self::Ended { ip, .. } | Self::Declined { ip, .. } => *ip,
+        }
+    }
 }
 
 /// Why leases could not be kept. The client is not answered, and asks again.

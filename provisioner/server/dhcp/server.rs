@@ -4,10 +4,11 @@
 use super::{
     Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Said, Told, Who,
     answer::{Answer, Reply},
-    bootfile::{BootFile, NoBoot, ROUNDS_WITHIN_SECONDS, Serving, boot_file},
+    bootfile::{BootFile, NoBoot, ROUNDS_WITHIN_SECONDS, Serving},
     client::{Client, Program},
     intake::Request,
     lease::{Asked, Decision, Leases},
+    road::{Road, boot_file_on},
     subnet::{Subnet, of_request},
 };
 use crate::machine::Time;
@@ -39,6 +40,7 @@ struct Question {
     request: Request,
     client: Client,
     who: Who,
+    road: Road,
 }
 
 struct Answered {
@@ -102,7 +104,8 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         });
         let asked = read.map(async |request| {
             let who = self.directory.who(request.mac).await;
-            Question { client: Client::of(&request), who, request }
+            let road = self.directory.road(request.mac).await;
+            Question { client: Client::of(&request), who, road, request }
         });
         futures_util::future::join_all(asked).await
     }
@@ -114,7 +117,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         now: Time,
         records: &mut Vec<LeaseRecord>,
     ) -> Answered {
-        let Question { request, client, who } = question;
+        let Question { request, client, who, road } = question;
         let (mut reply, mut promises) = (None, false);
         let said = match of_request(&self.subnets, self.serving.server, &request) {
             None => Said::Nothing { reason: "it is on no subnet that is served" },
@@ -124,8 +127,8 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
                 let (decision, new) = self.leases.decide(&asked, &[self.serving.server, identifier]);
                 records.extend(new);
                 promises = matches!(decision, Decision::Ack(_));
-                let boot =
-                    boots(&client, &who, &request, &self.serving, rounds(&self.rounds, request.mac, now));
+                let rounds = rounds(&self.rounds, request.mac, now);
+                let boot = boots(&client, &who, &road, &request, &self.serving, rounds);
                 let tftp = self.serving.server;
                 let file = boot.as_ref().ok().and_then(Option::as_ref);
                 let answer = Answer { request: &request, decision, subnet, identifier, tftp, boot: file };
@@ -167,11 +170,12 @@ fn rounds(known: &HashMap<Mac, (u32, Time)>, mac: Mac, now: Time) -> u32 {
 fn boots(
     client: &Client,
     who: &Who,
+    road: &Road,
     request: &Request,
     serving: &Serving,
     rounds: u32,
 ) -> Result<Option<BootFile>, NoBoot> {
-    if who.netboot() { boot_file(client, request.mac, serving, rounds) } else { Ok(None) }
+    if who.netboot() { boot_file_on(road, client, request.mac, serving, rounds) } else { Ok(None) }
 }
 
 fn said(decision: Decision, boot: Result<Option<BootFile>, NoBoot>) -> Said {

@@ -30,6 +30,9 @@ pub struct Hardware {
     /// The firmware the machine must boot with; none: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
+    /// By what the firmware is brought to the agent.
+    #[serde(default, skip_serializing_if = "BootBy::is_usual")]
+    pub boot: BootBy,
     #[serde(default)]
     pub nics: Vec<Nic>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,25 @@ impl Hardware {
     /// The NIC that carries the node's address: the first with one, else the first.
     pub fn primary_nic(&self) -> Option<&Nic> {
         self.nics.iter().find(|nic| nic.address.is_some()).or_else(|| self.nics.first())
+    }
+}
+
+/// What stands between a machine's firmware and the agent. `docs/secure-boot.md` says which to take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootBy {
+    /// iPXE, signed or not, as the firmware can fetch it.
+    #[default]
+    Ipxe,
+    /// Debian's signed shim, GRUB and kernel by TFTP: for Secure Boot with the keys that machines are sold with.
+    Shim,
+    /// iPXE and its script by HTTPS only: for firmware in which this server's authority is enrolled.
+    Https,
+}
+
+impl BootBy {
+    fn is_usual(&self) -> bool {
+        *self == Self::Ipxe
     }
 }
 

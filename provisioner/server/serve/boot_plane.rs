@@ -7,13 +7,13 @@ use super::{
     lease_journal::{Journal, kept},
 };
 use crate::{
-    dhcp::{self, bootfile::Serving, server::Server, sockets, subnet::Subnet},
+    dhcp::{self, bootfile::Serving, config::DhcpConfig, server::Server, sockets, subnet::Subnet},
     http::boot_files::BootFiles,
     tftp::{self, Files},
     workflow::Engine,
 };
 use anyhow::{Context, Result, bail};
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 
 /// Starts what the configuration asks for.
@@ -23,8 +23,9 @@ pub async fn start(
     engine: &Engine,
     files: &BootFiles,
     plain: SocketAddr,
+    secure: SocketAddr,
 ) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.is_none() {
+    if house.config.tftp.is_none() && house.config.dhcp.iter().all(|one| !one.is_on()) {
         // Nobody would speak to the recorder: it would end at once, and the server with it.
         return Ok(());
     }
@@ -38,29 +39,43 @@ pub async fn start(
         let (files, ear) = (Files::new(files.files()), ear.clone());
         parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
     }
-    if let Some(config) = &house.config.dhcp {
-        let subnets = Subnet::all(&config.subnets)?;
-        let server = sockets::address_on(&config.interface, &subnets)?;
+    let directory = Arc::new(Declared::new(house, house.config.http.tls_url(secure.port())));
+    let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
+    for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
+        let subnets = config.subnets()?;
         let serving = Serving {
-            server,
+            server: sockets::address_on(&config.interface, &subnets)?,
             http: house.config.http.plain_url(plain.port()),
-            files: files.files().map(|(name, _)| name).collect(),
+            files: file_names.clone(),
         };
-        let socket = sockets::bind(&config.interface)?;
-        let kept = kept(&house.db).await?;
-        let directory = Arc::new(Declared::new(house));
-        let journal = Arc::new(Journal(house.db.clone()));
-        let server = Server::new(subnets, serving, &kept, directory, journal, ear);
-        let interface = config.interface.clone();
-        parts.spawn(async move {
-            dhcp::advertise::serve(interface).await;
-            bail!("router advertisements have ended")
-        });
-        let clock = house.clock.clone();
-        parts.spawn(async move {
-            sockets::serve(socket, server, clock).await;
-            bail!("the DHCP server has ended")
-        });
+        dhcp4(parts, house, config, subnets, serving, (directory.clone(), ear.clone())).await?;
     }
+    Ok(())
+}
+
+/// Starts what one interface needs.
+async fn dhcp4(
+    parts: &mut JoinSet<Result<()>>,
+    house: &House,
+    config: &DhcpConfig,
+    subnets: Vec<Subnet>,
+    serving: Serving,
+    (directory, ear): (Arc<Declared>, Arc<Ear>),
+) -> Result<()> {
+    let socket = sockets::bind(&config.interface)?;
+    let mut kept = kept(&house.db).await?;
+    kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
+    let journal = Arc::new(Journal(house.db.clone()));
+    let server = Server::new(subnets, serving, &kept, directory, journal, ear);
+    let interface = config.interface.clone();
+    parts.spawn(async move {
+        dhcp::advertise::serve(interface).await;
+        bail!("router advertisements have ended")
+    });
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        sockets::serve(socket, server, clock).await;
+        bail!("the DHCP server has ended")
+    });
     Ok(())
 }

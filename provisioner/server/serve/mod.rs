@@ -83,7 +83,7 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
     let (ending, routes) = (until(stopped), http::tls(&app));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
-    boot_plane::start(&mut parts, &house, &engine, &files, plain_address).await?;
+    boot_plane::start(&mut parts, &house, &engine, &files, plain_address, secure_address).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
         signal = signal() => signal,
