@@ -379,6 +379,7 @@ pub fn write_order(raw: &[u8], served: &[u8], format: ImageFormat) -> Order {
             size_bytes: served.len() as u64,
             raw_sha256: Some(sha256(raw)),
             raw_size_bytes: Some(raw.len() as u64),
+            chunks: None,
         },
     })
 }
