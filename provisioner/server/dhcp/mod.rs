@@ -7,22 +7,29 @@
 
 pub mod advertise;
 pub mod answer;
+pub mod boot_server;
 pub mod bootfile;
 pub mod client;
 pub mod config;
+pub mod heard;
 pub mod intake;
 pub mod lease;
 pub mod options;
+pub mod packet;
+pub mod proxy;
+pub mod quirks;
 pub mod road;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
 
-use crate::machine::Time;
-use client::Client;
+pub use heard::{Details, Heard, Hearing, Said, Told};
+
+use crate::{inventory::Quirks, machine::Time};
+use options::OptionSet;
 use provisioner_wire::{Mac, MachineName};
 use road::Road;
-use std::{collections::HashSet, fmt, future::Future, net::Ipv4Addr, sync::Arc};
+use std::{collections::HashSet, future::Future, net::Ipv4Addr, sync::Arc};
 
 /// What is declared of the owner of a MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +62,13 @@ impl Who {
     }
 }
 
+/// What a machine's record and its profile say of DHCP answers to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Particulars {
+    pub options: OptionSet,
+    pub quirks: Quirks,
+}
+
 /// The declared machines. Asked for each packet: answer from memory.
 pub trait Directory: Send + Sync + 'static {
     fn who(&self, mac: Mac) -> impl Future<Output = Who> + Send;
@@ -62,6 +76,11 @@ pub trait Directory: Send + Sync + 'static {
     /// By what the owner of `mac` boots.
     fn road(&self, _mac: Mac) -> impl Future<Output = Road> + Send {
         std::future::ready(Road::Ipxe)
+    }
+
+    /// What is declared of the answers to `mac`.
+    fn particulars(&self, _mac: Mac) -> impl Future<Output = Arc<Particulars>> + Send {
+        std::future::ready(Arc::default())
     }
 
     /// Every address that is some machine's reservation: none is given to another, even inside a pool.
@@ -103,90 +122,4 @@ pub struct JournalError(pub String);
 pub trait LeaseJournal: Send + Sync + 'static {
     /// Keeps all of `records`, in their order, or none. One call has all of a batch of packets: one transaction.
     fn commit(&self, records: &[LeaseRecord]) -> impl Future<Output = Result<(), JournalError>> + Send;
-}
-
-/// One packet and what was made of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
-    pub at: Time,
-    pub mac: Mac,
-    pub machine: Option<MachineName>,
-    /// The packet's name in RFC 2131, lower case: `discover`, `request`, …
-    pub message: &'static str,
-    pub client: Client,
-    /// The relay it came through, or 0.0.0.0.
-    pub relay: Ipv4Addr,
-    pub said: Said,
-}
-
-/// What was answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    Offer {
-        ip: Ipv4Addr,
-        boot: Told,
-    },
-    Ack {
-        ip: Ipv4Addr,
-        boot: Told,
-    },
-    Nak {
-        reason: &'static str,
-    },
-    /// No answer, for this reason.
-    Nothing {
-        reason: &'static str,
-    },
-    /// The client found its address in use.
-    AddressConflict {
-        ip: Ipv4Addr,
-    },
-}
-
-/// The boot part of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    File(String),
-    /// It was not a client that boots from the network, or it may not.
-    None,
-    /// It wanted a boot file and there is none for it; why.
-    Missing(bootfile::NoBoot),
-}
-
-/// Where packets are told. Must not block.
-pub trait Hearing: Send + Sync + 'static {
-    fn heard(&self, heard: Heard);
-    /// A packet that is no DHCP request, or not one for us.
-    fn malformed(&self, why: intake::Malformed);
-}
-
-impl Heard {
-    /// For a person: `discover from x64 UEFI PXE; offered 10.88.0.12, boot file snponly.efi`.
-    pub fn line(&self) -> String {
-        let relay =
-            if self.relay.is_unspecified() { String::new() } else { format!(" by relay {}", self.relay) };
-        format!("{} from {}{relay}; {}", self.message, self.client, self.said)
-    }
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Offer { ip, boot } => write!(f, "offered {ip}, {boot}"),
-            Self::Ack { ip, boot } => write!(f, "acknowledged {ip}, {boot}"),
-            Self::Nak { reason } => write!(f, "refused: {reason}"),
-            Self::Nothing { reason } => write!(f, "not answered: {reason}"),
-            Self::AddressConflict { ip } => write!(f, "it found {ip} in use by another host"),
-        }
-    }
-}
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(file) => write!(f, "boot file {file}"),
-            Self::None => f.write_str("no boot file"),
-            Self::Missing(why) => write!(f, "no boot file: {why}"),
-        }
-    }
 }

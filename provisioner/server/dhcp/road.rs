@@ -1,7 +1,7 @@
 //! PURE. By what a machine's firmware is brought to the agent, where its declaration says other than usual.
 
 use super::{
-    bootfile::{BootFile, NoBoot, Serving, boot_file, file_path, script_path},
+    bootfile::{BootFile, Lead, NoBoot, Serving, boot_file, file_path, script_path},
     client::{Client, Platform, Program},
 };
 use provisioner_wire::Mac;
@@ -40,7 +40,7 @@ pub fn boot_file_on(
             if ![SHIM, GRUB].iter().all(|name| serving.files.contains(*name)) {
                 return Err(NoBoot::Road("shim and GRUB are not there; boot.shim_dir names their folder"));
             }
-            Ok(Some(BootFile { file: SHIM.to_owned(), class: None, skip_discovery: false, no_proxy: false }))
+            Ok(Some(BootFile { file: SHIM.to_owned(), class: None, lead: Lead::Bare, no_proxy: false }))
         }
         (Road::Shim, Program::Http) => Err(NoBoot::Road(
             "declared to boot by shim, whose GRUB speaks TFTP only: set its firmware to PXE",

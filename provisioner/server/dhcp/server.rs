@@ -1,27 +1,23 @@
-//! A batch of packets, from bytes to bytes. All leases of a batch are committed together before any of its answers
-//! leaves: as durable as one transaction per packet, and many times faster in a boot storm.
+//! A batch of packets, from bytes to bytes. The leases of all packets that wait are committed together, and only then do
+//! their acknowledgements leave: as durable as one transaction per packet, and many times faster in a boot storm. What
+//! promises no address does not wait.
 
 use super::{
-    Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Said, Told, Who,
+    Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Particulars, Said, Told, Who,
     answer::{Answer, Reply},
-    bootfile::{BootFile, NoBoot, ROUNDS_WITHIN_SECONDS, Serving},
+    bootfile::{BootFile, NoBoot, Rounds, Serving, as_declared},
     client::{Client, Program},
+    config::Mode,
     intake::Request,
     lease::{Asked, Decision, Leases},
+    proxy,
     road::{Road, boot_file_on},
     subnet::{Subnet, of_request},
 };
 use crate::machine::Time;
-use provisioner_wire::Mac;
-use std::{
-    collections::{HashMap, HashSet},
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
 
-/// MACs whose boot rounds are remembered; more at once than ever boot an iPXE without HTTP.
-const ROUNDS_KEPT: usize = 4096;
+const SERVER_PORT: u16 = 67;
 
 /// The DHCP server without its socket.
 #[derive(Debug)]
@@ -29,20 +25,82 @@ pub struct Server<D, J, H> {
     subnets: Vec<Subnet>,
     serving: Serving,
     leases: Leases,
-    rounds: HashMap<Mac, (u32, Time)>,
+    rounds: Rounds,
     directory: Arc<D>,
     journal: Arc<J>,
     hearing: Arc<H>,
 }
 
 /// One packet that was understood, with all that is needed to answer it.
-struct Question {
-    request: Request,
-    client: Client,
-    who: Who,
-    road: Road,
+pub(super) struct Question {
+    pub request: Request,
+    pub client: Client,
+    pub who: Who,
+    pub road: Road,
+    pub particulars: Arc<Particulars>,
 }
 
+/// What is to be done with a batch.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Answers that promise nothing which must be kept: offers, refusals, parameters.
+    pub at_once: Vec<Reply>,
+    pub promise: Promise,
+}
+
+/// Leases, and the answers that may leave when they are kept.
+#[derive(Debug, Default)]
+pub struct Promise {
+    records: Vec<LeaseRecord>,
+    answers: Vec<Answered>,
+}
+
+impl Promise {
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.answers.is_empty()
+    }
+
+    /// This one, and after it `later`.
+    pub fn and(&mut self, later: Self) {
+        self.records.extend(later.records);
+        self.answers.extend(later.answers);
+    }
+}
+
+/// Keeps promises, in the order they were made in; beside the [`Server`], which decides the next batch meanwhile.
+#[derive(Debug)]
+pub struct Keeper<J, H> {
+    journal: Arc<J>,
+    hearing: Arc<H>,
+}
+
+impl<J: LeaseJournal, H: Hearing> Keeper<J, H> {
+    /// Commits the leases; the answers that may leave then.
+    pub async fn keep(&self, promise: Promise) -> Vec<Reply> {
+        let Promise { records, answers } = promise;
+        let kept = records.is_empty() || self.commit(&records).await;
+        let mut replies = Vec::with_capacity(answers.len());
+        for mut answered in answers {
+            if kept {
+                replies.extend(answered.reply);
+            } else {
+                answered.heard.said = Said::Nothing { reason: "its lease could not be kept" };
+            }
+            self.hearing.heard(answered.heard);
+        }
+        replies
+    }
+
+    async fn commit(&self, records: &[LeaseRecord]) -> bool {
+        let done = self.journal.commit(records).await;
+        if let Err(error) = &done {
+            tracing::error!("DHCP: {} lease(s) not acknowledged: {error}", records.len());
+        }
+        done.is_ok()
+    }
+}
+
+#[derive(Debug)]
 struct Answered {
     reply: Option<Reply>,
     heard: Heard,
@@ -62,36 +120,36 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     ) -> Self {
         let ours = subnets.iter().filter_map(|s| s.router).chain([serving.server]);
         let leases = Leases::new(ours, kept);
-        Self { subnets, serving, leases, rounds: HashMap::new(), directory, journal, hearing }
+        Self { subnets, serving, leases, rounds: Rounds::default(), directory, journal, hearing }
     }
 
     /// Answers UDP payloads, in their order. What cannot be kept is not answered: the clients ask again.
     pub async fn answer(&mut self, packets: &[Vec<u8>], now: Time) -> Vec<Reply> {
+        let decided = self.decide(packets, now).await;
+        let kept = self.keeper().keep(decided.promise).await;
+        decided.at_once.into_iter().chain(kept).collect()
+    }
+
+    /// Decides a batch. What promises no address can be answered at once; the rest waits for [`Keeper::keep`].
+    pub async fn decide(&mut self, packets: &[Vec<u8>], now: Time) -> Decided {
         let questions = self.understand(packets).await;
         let reserved = self.directory.reserved().await;
-        let mut records = Vec::new();
-        let answers: Vec<_> =
-            questions.into_iter().map(|q| self.one(q, &reserved, now, &mut records)).collect();
-        let kept = match records.is_empty() {
-            true => true,
-            false => match self.journal.commit(&records).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::error!("DHCP: {} lease(s) not acknowledged: {error}", records.len());
-                    false
-                }
-            },
-        };
-        let mut replies = Vec::new();
-        for mut answered in answers {
-            if answered.promises && !kept {
-                answered.heard.said = Said::Nothing { reason: "its lease could not be kept" };
+        let mut decided = Decided::default();
+        for question in questions {
+            let answered = self.one(question, &reserved, now, &mut decided.promise.records);
+            if answered.promises {
+                decided.promise.answers.push(answered);
             } else {
-                replies.extend(answered.reply);
+                decided.at_once.extend(answered.reply);
+                self.hearing.heard(answered.heard);
             }
-            self.hearing.heard(answered.heard);
         }
-        replies
+        decided
+    }
+
+    /// What keeps the promises of this server.
+    pub fn keeper(&self) -> Keeper<J, H> {
+        Keeper { journal: self.journal.clone(), hearing: self.hearing.clone() }
     }
 
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
@@ -102,12 +160,12 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
                 None
             }
         });
-        let asked = read.map(async |request| {
-            let who = self.directory.who(request.mac).await;
-            let road = self.directory.road(request.mac).await;
-            Question { client: Client::of(&request), who, road, request }
-        });
-        futures_util::future::join_all(asked).await
+        let asked = read.map(async |request| Question::of(request, &*self.directory).await);
+        let mut questions = Vec::with_capacity(packets.len());
+        for question in asked {
+            questions.push(question.await);
+        }
+        questions
     }
 
     fn one(
@@ -117,73 +175,99 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         now: Time,
         records: &mut Vec<LeaseRecord>,
     ) -> Answered {
-        let Question { request, client, who, road } = question;
-        let (mut reply, mut promises) = (None, false);
-        let said = match of_request(&self.subnets, self.serving.server, &request) {
-            None => Said::Nothing { reason: "it is on no subnet that is served" },
-            Some(subnet) => {
-                let identifier = request.server_id_override().unwrap_or(self.serving.server);
-                let asked = Asked { request: &request, subnet, who: &who, reserved, now };
-                let (decision, new) = self.leases.decide(&asked, &[self.serving.server, identifier]);
-                records.extend(new);
-                promises = matches!(decision, Decision::Ack(_));
-                let rounds = rounds(&self.rounds, request.mac, now);
-                let boot = boots(&client, &who, &road, &request, &self.serving, rounds);
-                let tftp = self.serving.server;
-                let file = boot.as_ref().ok().and_then(Option::as_ref);
-                let answer = Answer { request: &request, decision, subnet, identifier, tftp, boot: file };
-                reply = answer.packet();
-                said(decision, boot)
-            }
+        let request = &question.request;
+        let subnet = of_request(&self.subnets, self.serving.server, request);
+        let rounds = self.rounds.lately(request.mac, now);
+        let (said, reply) = match subnet {
+            None => (Said::Nothing { reason: "it is on no subnet that is served" }, None),
+            Some(subnet) => match subnet.mode {
+                Mode::Off => (Said::Nothing { reason: "its subnet is switched off" }, None),
+                Mode::Proxy => as_proxy(&question, &self.serving, rounds),
+                Mode::Server => {
+                    let identifier = request.server_id_override().unwrap_or(self.serving.server);
+                    let asked = Asked { request, subnet, who: &question.who, reserved, now };
+                    let (decision, new) = self.leases.decide(&asked, &[self.serving.server, identifier]);
+                    records.extend(new);
+                    as_server(&question, &self.serving, (subnet, identifier, decision), rounds)
+                }
+            },
         };
-        if promises && matches!(client.program, Program::Ipxe { http: false, .. }) {
-            self.count_round(request.mac, now);
+        let promises = matches!(said, Said::Ack { .. });
+        let told = promises || matches!(said, Said::Boot { .. });
+        if told && matches!(question.client.program, Program::Ipxe { http: false, .. }) {
+            self.rounds.count(request.mac, request.xid, now);
         }
-        let heard = Heard {
-            at: now,
-            mac: request.mac,
-            machine: who.name().cloned(),
-            message: request.message_name(),
-            client,
-            relay: request.giaddr,
-            said,
-        };
-        Answered { reply, heard, promises }
-    }
-
-    fn count_round(&mut self, mac: Mac, now: Time) {
-        let count = rounds(&self.rounds, mac, now) + 1;
-        if self.rounds.len() >= ROUNDS_KEPT {
-            self.rounds.retain(|_, (_, at)| now.since(*at) < Duration::from_secs(ROUNDS_WITHIN_SECONDS));
-        }
-        if self.rounds.len() < ROUNDS_KEPT {
-            self.rounds.insert(mac, (count, now));
-        }
+        Answered { reply, heard: question.heard(now, said), promises }
     }
 }
 
-fn rounds(known: &HashMap<Mac, (u32, Time)>, mac: Mac, now: Time) -> u32 {
-    let lately = |at: &Time| now.since(*at) < Duration::from_secs(ROUNDS_WITHIN_SECONDS);
-    known.get(&mac).filter(|(_, at)| lately(at)).map_or(0, |(count, _)| *count)
+impl Question {
+    pub async fn of<D: Directory>(request: Request, directory: &D) -> Self {
+        let who = directory.who(request.mac).await;
+        let road = directory.road(request.mac).await;
+        let particulars = directory.particulars(request.mac).await;
+        Self { client: Client::of(&request), who, road, particulars, request }
+    }
+
+    /// What the client is to boot.
+    pub fn boots(&self, serving: &Serving, rounds: u32) -> Result<Option<BootFile>, NoBoot> {
+        if !self.who.netboot() {
+            return Ok(None);
+        }
+        let file = boot_file_on(&self.road, &self.client, self.request.mac, serving, rounds)?;
+        Ok(file.map(|file| as_declared(file, &self.client, &self.particulars.quirks)))
+    }
+
+    pub fn heard(self, at: Time, said: Said) -> Heard {
+        Heard::new(at, &self.request, self.client, &self.who, said)
+    }
 }
 
-fn boots(
-    client: &Client,
-    who: &Who,
-    road: &Road,
-    request: &Request,
+/// Address and boot file.
+fn as_server(
+    question: &Question,
     serving: &Serving,
+    (subnet, identifier, decision): (&Subnet, Ipv4Addr, Decision),
     rounds: u32,
-) -> Result<Option<BootFile>, NoBoot> {
-    if who.netboot() { boot_file_on(road, client, request.mac, serving, rounds) } else { Ok(None) }
+) -> (Said, Option<Reply>) {
+    let boot = question.boots(serving, rounds);
+    let answer = Answer {
+        request: &question.request,
+        decision,
+        subnet,
+        identifier,
+        tftp: serving.server,
+        boot: boot.as_ref().ok().and_then(Option::as_ref),
+        name: question.who.name(),
+        own: &question.particulars.options,
+    };
+    let reply = answer.packet();
+    (said(decision, boot), reply)
 }
 
-fn said(decision: Decision, boot: Result<Option<BootFile>, NoBoot>) -> Said {
-    let boot = match boot {
+/// The boot file alone, to a client that gets its address elsewhere.
+fn as_proxy(question: &Question, serving: &Serving, rounds: u32) -> (Said, Option<Reply>) {
+    let Question { request, client, .. } = question;
+    if let Some(reason) = proxy::not_ours(request, client) {
+        return (Said::Nothing { reason }, None);
+    }
+    let boot = question.boots(serving, rounds);
+    let offer = |boot: &BootFile| proxy::offer(request, client, serving.server, boot);
+    let reply = boot.as_ref().ok().and_then(Option::as_ref).map(offer);
+    (Said::Boot { port: SERVER_PORT, boot: told(boot) }, reply)
+}
+
+/// The boot part, as it is heard.
+pub(super) fn told(boot: Result<Option<BootFile>, NoBoot>) -> Told {
+    match boot {
         Ok(Some(boot)) => Told::File(boot.file),
         Ok(None) => Told::None,
         Err(missing) => Told::Missing(missing),
-    };
+    }
+}
+
+fn said(decision: Decision, boot: Result<Option<BootFile>, NoBoot>) -> Said {
+    let boot = told(boot);
     match decision {
         Decision::Offer(ip) => Said::Offer { ip, boot },
         Decision::Ack(ip) => Said::Ack { ip, boot },

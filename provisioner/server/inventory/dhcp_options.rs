@@ -51,6 +51,12 @@ pub struct DhcpOptions {
     pub raw: Vec<RawOption>,
 }
 
+impl DhcpOptions {
+    pub(super) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// At most [`ADDRESSES_MAX`] addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Ipv4Addr>", into = "Vec<Ipv4Addr>")]

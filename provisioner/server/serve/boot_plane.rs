@@ -7,7 +7,15 @@ use super::{
     lease_journal::{Journal, kept},
 };
 use crate::{
-    dhcp::{self, bootfile::Serving, config::DhcpConfig, server::Server, sockets, subnet::Subnet},
+    dhcp::{
+        self,
+        boot_server::{self, BootServer},
+        bootfile::Serving,
+        config::DhcpConfig,
+        server::Server,
+        sockets,
+        subnet::Subnet,
+    },
     http::boot_files::BootFiles,
     tftp::{self, Files},
     workflow::Engine,
@@ -63,6 +71,13 @@ async fn dhcp4(
     (directory, ear): (Arc<Declared>, Arc<Ear>),
 ) -> Result<()> {
     let socket = sockets::bind(&config.interface)?;
+    let asked = sockets::bind_port(&config.interface, boot_server::PORT)?;
+    let boot_server = BootServer::new(subnets.clone(), serving.clone(), directory.clone(), ear.clone());
+    let clock = house.clock.clone();
+    parts.spawn(async move {
+        boot_server.serve(asked, clock).await;
+        bail!("the boot server of port 4011 has ended")
+    });
     let mut kept = kept(&house.db).await?;
     kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
     let journal = Arc::new(Journal(house.db.clone()));

@@ -3,8 +3,8 @@
 use super::House;
 use crate::{
     clock::Clock,
-    dhcp::{Directory, Who, road::Road},
-    inventory::{BootBy, Hardware},
+    dhcp::{Directory, Particulars, Who, options::encoded, road::Road},
+    inventory::{BootBy, Hardware, Profile},
     machine::Time,
     store::{self, Db, StoreError},
 };
@@ -12,80 +12,129 @@ use provisioner_wire::{Mac, MachineName};
 use std::{
     collections::{HashMap, HashSet},
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::sync::RwLock;
+use tokio::sync::Mutex;
 
 /// How old the directory's memory of what is declared may be.
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
+/// How old it may be while it is being read anew.
+const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// What is declared, remembered for a moment: DHCP asks for each packet.
 pub struct Declared {
-    db: Db,
+    source: Arc<Source>,
+    /// Held by the one who reads what is declared.
+    reading: Arc<Mutex<()>>,
     clock: Clock,
     discovery: bool,
     /// Base URL of the TLS listener.
     https: String,
-    memory: RwLock<Memory>,
+}
+
+struct Source {
+    db: Db,
+    memory: RwLock<Arc<Memory>>,
 }
 
 #[derive(Default)]
 struct Memory {
     read: Option<Time>,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
+    /// Of machines whose answers are declared.
+    particulars: HashMap<Mac, Arc<Particulars>>,
     /// Of machines that boot otherwise than usual.
     boots_by: HashMap<Mac, BootBy>,
     reserved: Arc<HashSet<Ipv4Addr>>,
+}
+
+impl Memory {
+    fn is_younger(&self, age: Duration, now: Time) -> bool {
+        self.read.is_some_and(|read| now.since(read) < age && read <= now)
+    }
 }
 
 impl Declared {
     /// `https`: base URL of the TLS listener as machines reach it.
     pub fn new(house: &House, https: String) -> Self {
         Self {
-            db: house.db.clone(),
+            source: Arc::new(Source { db: house.db.clone(), memory: RwLock::default() }),
+            reading: Arc::default(),
             clock: house.clock.clone(),
             discovery: house.config.discovery,
             https,
-            memory: RwLock::default(),
         }
     }
 
-    async fn fresh(&self) -> tokio::sync::RwLockReadGuard<'_, Memory> {
+    /// What was declared [`DIRECTORY_AGE`] ago or later; where that is to be read first, up to [`DIRECTORY_AGE_MAX`]: no
+    /// packet of a storm waits for the reading of a thousand machines.
+    async fn fresh(&self) -> Arc<Memory> {
         let now = self.clock.now();
-        let is_fresh = |m: &Memory| m.read.is_some_and(|read| now.since(read) < DIRECTORY_AGE && read <= now);
-        {
-            let memory = self.memory.read().await;
-            if is_fresh(&memory) {
-                return memory;
-            }
+        let memory = self.source.memory();
+        if memory.is_younger(DIRECTORY_AGE, now) {
+            return memory;
         }
-        let mut memory = self.memory.write().await;
-        if !is_fresh(&memory) {
-            match self.read(now).await {
-                Ok(read) => *memory = read,
-                // What was declared a moment ago is a better answer than none.
-                Err(error) => tracing::error!("DHCP: what is declared cannot be read: {error}"),
+        if memory.is_younger(DIRECTORY_AGE_MAX, now) {
+            if let Ok(reading) = self.reading.clone().try_lock_owned() {
+                let source = self.source.clone();
+                tokio::spawn(async move {
+                    source.renew(now).await;
+                    drop(reading);
+                });
             }
+            return memory;
         }
-        memory.downgrade()
+        let _reading = self.reading.lock().await;
+        if !self.source.memory().is_younger(DIRECTORY_AGE, now) {
+            self.source.renew(now).await;
+        }
+        self.source.memory()
+    }
+}
+
+impl Source {
+    fn memory(&self) -> Arc<Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn renew(&self, now: Time) {
+        match self.read(now).await {
+            Ok(read) => *self.memory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read),
+            // What was declared a moment ago is a better answer than none.
+            Err(error) => tracing::error!("DHCP: what is declared cannot be read: {error}"),
+        }
     }
 
     async fn read(&self, now: Time) -> Result<Memory, StoreError> {
         let mut tx = self.db.read().await?;
         let all: Vec<Hardware> = store::declared::all(&mut tx, store::declared::Kind::Machine).await?;
+        let profiles: Vec<Profile> = store::declared::all(&mut tx, store::declared::Kind::Profile).await?;
         let (mut machines, mut boots_by) = (HashMap::new(), HashMap::new());
+        let mut particulars = HashMap::new();
         for hardware in &all {
+            let own = Arc::new(particulars_of(hardware, &profiles));
             for nic in &hardware.nics {
                 machines.insert(nic.mac, (hardware.name.clone(), nic.address.map(|net| net.addr())));
+                if *own != Particulars::default() {
+                    particulars.insert(nic.mac, own.clone());
+                }
                 if hardware.boot != BootBy::Ipxe {
                     boots_by.insert(nic.mac, hardware.boot);
                 }
             }
         }
         let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-        Ok(Memory { read: Some(now), machines, boots_by, reserved })
+        Ok(Memory { read: Some(now), machines, particulars, boots_by, reserved })
     }
+}
+
+/// The machine's own word goes before its profile's.
+fn particulars_of(hardware: &Hardware, profiles: &[Profile]) -> Particulars {
+    let profile = profiles.iter().find(|profile| Some(&profile.name) == hardware.profile.as_ref());
+    let mut options = profile.map(|profile| encoded(&profile.dhcp)).unwrap_or_default();
+    options.append(&mut encoded(&hardware.dhcp));
+    Particulars { options, quirks: hardware.quirks }
 }
 
 impl Directory for Declared {
@@ -102,6 +151,10 @@ impl Directory for Declared {
             Some(BootBy::Shim) => Road::Shim,
             Some(BootBy::Https) => Road::Https { base: self.https.clone() },
         }
+    }
+
+    async fn particulars(&self, mac: Mac) -> Arc<Particulars> {
+        self.fresh().await.particulars.get(&mac).cloned().unwrap_or_default()
     }
 
     async fn reserved(&self) -> Arc<HashSet<Ipv4Addr>> {

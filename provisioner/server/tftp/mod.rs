@@ -65,7 +65,12 @@ impl fmt::Debug for Files {
 pub struct Transferred {
     pub peer: SocketAddr,
     pub file: String,
+    /// Of the whole file.
     pub bytes: usize,
+    /// Of them, what the client has acknowledged.
+    pub acknowledged: usize,
+    /// As negotiated; 0 where no transfer began.
+    pub block_size: usize,
     pub retransmits: u32,
     pub milliseconds: u64,
     pub end: End,

@@ -64,11 +64,13 @@ async fn transfer(local: IpAddr, peer: SocketAddr, request: &[u8], files: &Files
     let socket = UdpSocket::bind((local, 0)).await?;
     let (file, begun) = begin(peer, request, files).await;
     let file = file.map(|name| provisioner_wire::report::clean(&name)).unwrap_or_default();
-    let told = |bytes, retransmits, end| Transferred {
+    let told = |transfer: Option<&Transfer>, end| Transferred {
         peer,
         file: file.clone(),
-        bytes,
-        retransmits,
+        bytes: transfer.map_or(0, Transfer::bytes),
+        acknowledged: transfer.map_or(0, Transfer::bytes_taken),
+        block_size: transfer.map_or(0, Transfer::block_size),
+        retransmits: transfer.map_or(0, |t| t.retransmits),
         milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         end,
     };
@@ -76,13 +78,13 @@ async fn transfer(local: IpAddr, peer: SocketAddr, request: &[u8], files: &Files
         Begun::Transfer(transfer, first) => (transfer, first),
         Begun::Refuse(Refusal { code, message }) => {
             socket.send_to(&error(code, message), peer).await?;
-            return Ok(told(0, 0, End::Refused(message)));
+            return Ok(told(None, End::Refused(message)));
         }
     };
     send(&socket, peer, &first).await?;
     let end = timeout(TRANSFER_WITHIN, run(&socket, peer, &mut transfer, started)).await;
     let end = end.unwrap_or(Ok(End::Silent))?;
-    Ok(told(transfer.bytes(), transfer.retransmits, end))
+    Ok(told(Some(&transfer), end))
 }
 
 /// The file's name, where one could be read, and what the request comes to.

@@ -195,6 +195,16 @@ impl Transfer {
         self.data.len()
     }
 
+    /// What the client has acknowledged, in bytes.
+    pub fn bytes_taken(&self) -> usize {
+        let blocks = usize::try_from(self.base.saturating_sub(1)).unwrap_or(usize::MAX);
+        blocks.saturating_mul(self.block_size).min(self.data.len())
+    }
+
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
     /// The last block is shorter than the others, and empty where the file is a multiple (RFC 1350 §6).
     fn last_block(&self) -> u64 {
         (self.data.len() / self.block_size) as u64 + 1
