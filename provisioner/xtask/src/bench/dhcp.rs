@@ -16,7 +16,13 @@ use peers::Server;
 use place::Place;
 use provisioner_lab::{Namespace, namespace::Role, process::Daemon};
 use search::Trial;
-use std::{collections::BTreeMap, fs, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 /// Different clients of the searches; each server's leases are renewed by turns.
 const CLIENTS: u32 = 20_000;
@@ -38,6 +44,9 @@ pub struct Options {
     /// Only ours and Kea.
     #[arg(long)]
     kea_only: bool,
+    /// Measure this server program; the default builds one as it is released.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
 }
 
 /// One server where it is measured.
@@ -63,12 +72,16 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     let project = Project::here()?;
     if Namespace::role() != Role::Inside {
         packages::ensure_stopped(packages::BENCH_DHCP)?;
-        release_server(&project)?;
+        if options.program.is_none() {
+            release_server(&project)?;
+        }
         return lab::enter(&project, false);
     }
     fs::create_dir_all("/run/netns").context("/run/netns")?;
     let servers = Server::ALL.iter().filter(|s| !options.kea_only || matches!(s, Server::Ours | Server::Kea));
-    let mut measured = servers.map(|server| start(&project, *server)).collect::<Result<Vec<_>>>()?;
+    let program = options.program.clone().unwrap_or_else(|| project.target.join("release/provisioner"));
+    let mut measured =
+        servers.map(|server| start(&project, &program, *server)).collect::<Result<Vec<_>>>()?;
     let (rounds, seconds) = if options.quick { (1, 1) } else { (3, 3) };
     for round in 0..rounds {
         for one in &mut measured {
@@ -87,10 +100,10 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(project: &Project, server: Server) -> Result<Measured> {
+fn start(project: &Project, program: &Path, server: Server) -> Result<Measured> {
     let name = server.name();
     let place = Place::make(name)?;
-    let mut daemon = server.start(project, &place, &lab::folder()?.join(name))?;
+    let mut daemon = server.start(project, program, &place, &lab::folder()?.join(name))?;
     let probe = Load { rate: 10, exchanges: 1, clients: 1, first: 0 };
     daemon.wait_ready(READY_WITHIN, || generator::run(&place, probe).is_ok_and(|o| o.lost() == 0))?;
     Ok(Measured { server, place, daemon, values: BTreeMap::new(), start: [500, 500] })
@@ -125,7 +138,8 @@ impl Measured {
             let before = processor_seconds(daemon)?;
             let done = perfdhcp::run(place, rate, seconds, CLIENTS)?;
             let cpu = (processor_seconds(daemon)? - before) * 1e6 / done.completed.max(1.0);
-            Ok(told(Trial { asked: rate, rate: done.rate, lost: done.lost, cpu }))
+            let completed = done.completed / f64::from(seconds);
+            Ok(told(Trial { asked: rate, rate: completed, lost: done.lost, cpu }))
         })?;
         self.found(RELAYED, best, 1);
         Ok(())

@@ -31,11 +31,11 @@ impl Server {
         }
     }
 
-    /// Starts it in the server's half of `place`; its files are below `folder`.
-    pub fn start(self, project: &Project, place: &Place, folder: &Path) -> Result<Daemon> {
+    /// Starts it in the server's half of `place`; its files are below `folder`. `program`: ours.
+    pub fn start(self, project: &Project, program: &Path, place: &Place, folder: &Path) -> Result<Daemon> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let mut command = match self {
-            Self::Ours => ours(project, place, folder)?,
+            Self::Ours => ours(project, program, place, folder)?,
             Self::Kea => kea(place, folder)?,
             Self::Dnsmasq => dnsmasq(place, folder),
             Self::Isc => isc(place, folder)?,
@@ -50,7 +50,7 @@ fn put(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-fn ours(project: &Project, place: &Place, folder: &Path) -> Result<Command> {
+fn ours(project: &Project, program: &Path, place: &Place, folder: &Path) -> Result<Command> {
     // Nothing is booted: what machines would boot has only to be there.
     for name in ["undionly.kpxe", "vmlinuz", "initramfs.img"] {
         put(folder, name, name)?;
@@ -64,7 +64,7 @@ fn ours(project: &Project, place: &Place, folder: &Path) -> Result<Command> {
         project.root.join("templates").display().to_string()
     );
     let config = put(folder, "server.toml", &config)?;
-    let mut command = place.for_server(project.target.join("release/provisioner"));
+    let mut command = place.for_server(program);
     command.arg("serve").arg("--config").arg(config).env("PROVISIONER_LOG", "warn");
     Ok(command)
 }
