@@ -4,6 +4,9 @@
 
 mod dhcp;
 mod fetch;
+mod site;
+
+pub use site::{Plan, Site};
 
 use anyhow::{Context, Result, bail};
 use dhcp::Link;
