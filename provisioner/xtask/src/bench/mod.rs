@@ -3,6 +3,9 @@
 
 mod boot;
 mod dhcp;
+mod place;
+mod storm;
+mod usage;
 
 use crate::{console::say, project::Project};
 use anyhow::{Context, Result};
@@ -21,12 +24,15 @@ pub enum Bench {
     Boot(boot::Options),
     /// DHCP beside Kea, dnsmasq and isc-dhcp-server: highest rates, latency, a storm of 10,000 clients.
     Dhcp(dhcp::Options),
+    /// A thousand machines powered on at once: DHCP, TFTP, boot script, claim.
+    Storm(storm::Options),
 }
 
 pub fn main(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Boot(options) => boot::main(options),
         Bench::Dhcp(options) => dhcp::main(options),
+        Bench::Storm(options) => storm::main(options),
     }
 }
 
