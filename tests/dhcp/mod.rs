@@ -7,4 +7,7 @@ mod firmware;
 mod fleet;
 pub mod house;
 mod namespace;
+mod options;
+mod proxy;
+mod rfc2131;
 mod storm;

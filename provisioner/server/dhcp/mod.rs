@@ -16,6 +16,7 @@ pub mod intake;
 pub mod lease;
 pub mod options;
 pub mod packet;
+pub mod patience;
 pub mod proxy;
 pub mod quirks;
 pub mod road;

@@ -5,7 +5,7 @@
 use super::{
     Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Particulars, Said, Told, Who,
     answer::{Answer, Reply},
-    bootfile::{BootFile, NoBoot, Rounds, Serving, as_declared},
+    bootfile::{BootFile, Lead, NoBoot, Rounds, Serving, as_declared},
     client::{Client, Program},
     config::Mode,
     intake::Request,
@@ -153,7 +153,8 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     }
 
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
-        let read = packets.iter().filter_map(|packet| match Request::read(packet) {
+        let trusts = self.subnets.iter().any(|subnet| subnet.trusts);
+        let read = packets.iter().filter_map(|packet| match Request::read_on(packet, trusts) {
             Ok(request) => Some(request),
             Err(why) => {
                 self.hearing.malformed(why);
@@ -260,6 +261,7 @@ fn as_proxy(question: &Question, serving: &Serving, rounds: u32) -> (Said, Optio
 /// The boot part, as it is heard.
 pub(super) fn told(boot: Result<Option<BootFile>, NoBoot>) -> Told {
     match boot {
+        Ok(Some(boot)) if boot.lead == Lead::Ask => Told::Ask,
         Ok(Some(boot)) => Told::File(boot.file),
         Ok(None) => Told::None,
         Err(missing) => Told::Missing(missing),

@@ -12,6 +12,7 @@ use crate::{
         boot_server::{self, BootServer},
         bootfile::Serving,
         config::DhcpConfig,
+        patience::Patient,
         server::Server,
         sockets,
         subnet::Subnet,
@@ -44,10 +45,11 @@ pub async fn start(
     if let Some(tftp) = &house.config.tftp {
         let socket =
             UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-        let (files, ear) = (Files::new(files.files()), ear.clone());
-        parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+        let networks = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
+        let (settings, files, ear) = (tftp.settings(networks), Files::new(files.files()), ear.clone());
+        parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
     }
-    let directory = Arc::new(Declared::new(house, house.config.http.tls_url(secure.port())));
+    let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
     let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
     for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
         let subnets = config.subnets()?;
@@ -80,7 +82,7 @@ async fn dhcp4(
     });
     let mut kept = kept(&house.db).await?;
     kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
-    let journal = Arc::new(Journal(house.db.clone()));
+    let journal = Arc::new(Patient::new(Journal(house.db.clone())));
     let server = Server::new(subnets, serving, &kept, directory, journal, ear);
     let interface = config.interface.clone();
     parts.spawn(async move {

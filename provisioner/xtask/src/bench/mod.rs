@@ -5,6 +5,7 @@ mod boot;
 mod dhcp;
 mod place;
 mod storm;
+mod tftp;
 mod usage;
 
 use crate::{console::say, project::Project};
@@ -26,6 +27,8 @@ pub enum Bench {
     Dhcp(dhcp::Options),
     /// A thousand machines powered on at once: DHCP, TFTP, boot script, claim.
     Storm(storm::Options),
+    /// Files by TFTP, beside tftpd-hpa, atftpd, dnsmasq and the tftpd crate's server.
+    Tftp(tftp::Options),
 }
 
 pub fn main(bench: &Bench) -> Result<ExitCode> {
@@ -33,6 +36,7 @@ pub fn main(bench: &Bench) -> Result<ExitCode> {
         Bench::Boot(options) => boot::main(options),
         Bench::Dhcp(options) => dhcp::main(options),
         Bench::Storm(options) => storm::main(options),
+        Bench::Tftp(options) => tftp::main(options),
     }
 }
 
