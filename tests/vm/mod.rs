@@ -4,6 +4,7 @@
 mod canaries;
 mod cuts;
 mod house;
+mod ipv6;
 mod proxy;
 mod ready;
 mod unknown;

@@ -41,6 +41,8 @@ pub struct VmSpec {
     /// A slow disk, in bytes a second: time for a fault while it is written. 0: as fast as it goes.
     pub disk_write_rate: u64,
     pub boot: BootOrder,
+    /// Names and texts for QEMU's fw_cfg: `opt/org.tianocore/IPv4PXESupport`, `no`.
+    pub fw_cfg: Vec<(&'static str, &'static str)>,
     /// No NIC at all: for booting a disk outside any namespace.
     pub network: bool,
     pub memory_mib: u32,
@@ -64,6 +66,7 @@ impl VmSpec {
             disk_serial: disk_serial_of(name),
             disk_write_rate: 0,
             boot: BootOrder::Network,
+            fw_cfg: Vec::new(),
             network: true,
             memory_mib: 1024,
             cpus: 1,
@@ -223,6 +226,9 @@ fn command(spec: &VmSpec) -> Result<Command> {
     qemu.args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware"]);
     // Newer OVMF does no network boot without a source of random numbers.
     qemu.args(["-device", "virtio-rng-pci"]);
+    for (name, text) in &spec.fw_cfg {
+        qemu.arg("-fw_cfg").arg(format!("name={name},string={text}"));
+    }
     add_firmware(&mut qemu, spec)?;
     add_disk(&mut qemu, spec);
     if spec.network {

@@ -1,7 +1,7 @@
 //! DHCP and TFTP, joined to the store and the engine.
 
 use super::{
-    House,
+    House, boot_plane6,
     directory::Declared,
     hearing::{Ear, HEARD_MAX, Recorder},
     lease_journal::{Journal, kept},
@@ -34,7 +34,8 @@ pub async fn start(
     plain: SocketAddr,
     secure: SocketAddr,
 ) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.iter().all(|one| !one.is_on()) {
+    let four = house.config.dhcp.iter().any(|one| one.is_on());
+    if house.config.tftp.is_none() && !four && house.config.dhcp6.is_empty() {
         // Nobody would speak to the recorder: it would end at once, and the server with it.
         return Ok(());
     }
@@ -43,13 +44,17 @@ pub async fn start(
     parts.spawn(async move { recorder.run(telling).await });
     let ear = Arc::new(Ear { told });
     if let Some(tftp) = &house.config.tftp {
-        let socket =
-            UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-        let networks = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
-        let (settings, files, ear) = (tftp.settings(networks), Files::new(files.files()), ear.clone());
-        parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
+        let four = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
+        let networks: Vec<_> = four.chain(boot_plane6::networks(&house.config)).collect();
+        for listen in boot_plane6::and_over_ipv6(tftp.listen, &house.config)? {
+            let socket = UdpSocket::bind(listen).await.with_context(|| format!("TFTP on {listen}"))?;
+            let settings = tftp.settings(networks.iter().copied());
+            let (files, ear) = (Files::new(files.files()), ear.clone());
+            parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
+        }
     }
     let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
+    boot_plane6::start(parts, house, files, plain, (directory.clone(), ear.clone())).await?;
     let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
     for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
         let subnets = config.subnets()?;
@@ -85,10 +90,13 @@ async fn dhcp4(
     let journal = Arc::new(Patient::new(Journal(house.db.clone())));
     let server = Server::new(subnets, serving, &kept, directory, journal, ear);
     let interface = config.interface.clone();
-    parts.spawn(async move {
-        dhcp::advertise::serve(interface).await;
-        bail!("router advertisements have ended")
-    });
+    // One that advertises on a link is enough.
+    if !house.config.dhcp6.iter().any(|six| six.interface == interface && six.advertise) {
+        parts.spawn(async move {
+            dhcp::advertise::serve(interface).await;
+            bail!("router advertisements have ended")
+        });
+    }
     let clock = house.clock.clone();
     parts.spawn(async move {
         sockets::serve(socket, server, clock).await;

@@ -54,6 +54,26 @@ impl dhcp::Hearing for Ear {
     }
 }
 
+impl dhcp::v6::Hearing for Ear {
+    fn heard6(&self, heard: dhcp::v6::Heard) {
+        if let (Some(other), Some(machine)) = (&heard.conflict, &heard.machine) {
+            tracing::warn!(%machine, "its DHCPv6 identifier is that of machine {other}; was its disk cloned?");
+        }
+        let what = heard.line();
+        match heard.machine {
+            Some(machine) => self.tell(Whose::Machine(machine), what),
+            None => {
+                let duid = provisioner_wire::ids::hex(&heard.duid);
+                tracing::info!(mac = heard.mac.map(tracing::field::display), duid, "unknown machine: {what}");
+            }
+        }
+    }
+
+    fn malformed6(&self, why: &(dyn std::error::Error + Send + Sync)) {
+        tracing::debug!("DHCPv6: ignored a packet: {why}");
+    }
+}
+
 impl tftp::Hearing for Ear {
     fn transferred(&self, t: Transferred) {
         let end = match &t.end {
@@ -95,9 +115,16 @@ impl Recorder {
         let name = match whose {
             Whose::Machine(name) => Some(name.clone()),
             Whose::Address(ip) => {
-                let leases = store::leases::all(&mut tx).await?;
-                let lease = leases.into_iter().find(|l| l.ip == ip.to_string());
-                lease.and_then(|l| l.machine).and_then(|m| m.parse().ok())
+                let machine = match ip.to_canonical() {
+                    IpAddr::V6(ip) => {
+                        store::leases6::find(&mut tx, &ip.to_string()).await?.and_then(|l| l.machine)
+                    }
+                    IpAddr::V4(ip) => {
+                        let leases = store::leases::all(&mut tx).await?;
+                        leases.into_iter().find(|l| l.ip == ip.to_string()).and_then(|l| l.machine)
+                    }
+                };
+                machine.and_then(|m| m.parse().ok())
             }
         };
         let Some(name) = name else { return Ok(None) };

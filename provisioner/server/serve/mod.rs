@@ -1,12 +1,14 @@
 //! Wires the rooms and runs the server: the only place that knows them all.
 
 mod boot_plane;
+mod boot_plane6;
 mod content;
 mod directory;
 mod hardware;
 mod hearing;
 mod images;
 mod lease_journal;
+mod lease_journal6;
 
 pub use hardware::check;
 
@@ -83,9 +85,10 @@ async fn serve(config: Config) -> Result<()> {
     let db = house.db.clone();
     parts.spawn(async move { keep_log_short(&db).await });
     let ending = until(stopped.clone());
-    let routes = http::plain(&app, files.router());
+    let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
+    boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
     let (ending, routes) = (until(stopped), http::tls(&app));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
