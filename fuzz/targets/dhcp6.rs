@@ -47,7 +47,7 @@ impl Directory for House {
 
 impl v6::Directory for House {
     async fn by_uuid(&self, uuid: Uuid) -> Option<Mac> {
-        (uuid.as_bytes()[0] % 2 == 0).then_some(Mac([0x52, 0x54, 0, 1, 2, 4]))
+        uuid.as_bytes()[0].is_multiple_of(2).then_some(Mac([0x52, 0x54, 0, 1, 2, 4]))
     }
 
     async fn reservation(&self, mac: Mac) -> Option<Ipv6Addr> {
