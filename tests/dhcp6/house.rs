@@ -244,16 +244,13 @@ impl Answer {
 
     /// Each address of the first IA_NA with its valid lifetime.
     pub fn addresses(&self) -> Vec<(Ipv6Addr, u32)> {
-        let inside = scan(&self.value(3).unwrap_or_default().get(12..).unwrap_or_default().to_vec())
-            .unwrap()
-            .into_iter()
-            .filter(|(code, _)| *code == 5)
-            .map(|(_, v)| {
-                let octets: [u8; 16] = v[..16].try_into().unwrap();
-                (Ipv6Addr::from(octets), u32::from_be_bytes(v[20..24].try_into().unwrap()))
-            })
-            .collect();
-        inside
+        let inside = self.value(3).and_then(|value| value.get(12..)).unwrap_or_default();
+        let addresses = scan(inside).unwrap().into_iter().filter(|(code, _)| *code == 5);
+        let read = |value: &[u8]| {
+            let octets: [u8; 16] = value[..16].try_into().unwrap();
+            (Ipv6Addr::from(octets), u32::from_be_bytes(value[20..24].try_into().unwrap()))
+        };
+        addresses.map(|(_, value)| read(value)).collect()
     }
 
     pub fn address(&self) -> Option<Ipv6Addr> {

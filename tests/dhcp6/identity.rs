@@ -87,6 +87,29 @@ async fn firmware_ipxe_and_system_of_one_machine_share_one_lease() {
 }
 
 #[tokio::test]
+async fn edk2_releases_one_of_its_two_associations_and_the_lease_stays_until_the_other() {
+    let mut house = House::new([]);
+    let association = |id: u8, address: Option<Ipv6Addr>| {
+        let inside = address.map(|ip| option(5, &[&ip.octets()[..], &[0; 8]].concat())).unwrap_or_default();
+        option(3, &[&[0, 0, 0, id][..], &[0; 8], &inside].concat())
+    };
+    let mut leased = None;
+    for id in [1, 2] {
+        let quick = message(SOLICIT, &[client_id(), association(id, None), option(14, &[])]);
+        leased = house.say(&quick).await.unwrap().address();
+    }
+    let ended = |house: &House| {
+        let records = house.journal.records.lock().unwrap();
+        records.iter().filter(|record| matches!(record, LeaseRecord::Ended { .. })).count()
+    };
+    for (id, expected) in [(1, 0), (1, 0), (2, 1)] {
+        let release = message(RELEASE, &[client_id(), server_id(), association(id, leased)]);
+        assert_eq!(house.say(&release).await.unwrap().status(), Some(0));
+        assert_eq!(ended(&house), expected, "association {id}");
+    }
+}
+
+#[tokio::test]
 async fn where_the_link_hides_the_mac_the_identifier_and_its_association_have_the_lease() {
     let mut house = House::new([]);
     let mut lease_of = async |id: u8| {

@@ -114,18 +114,20 @@ impl Recorder {
         let mut tx = self.db.read().await?;
         let name = match whose {
             Whose::Machine(name) => Some(name.clone()),
-            Whose::Address(ip) => {
-                let machine = match ip.to_canonical() {
-                    IpAddr::V6(ip) => {
-                        store::leases6::find(&mut tx, &ip.to_string()).await?.and_then(|l| l.machine)
+            Whose::Address(ip) => match ip.to_canonical() {
+                IpAddr::V6(ip) => {
+                    // EDK2 fetches by TFTP from its link-local address.
+                    if let Some(mac) = dhcp::v6::client::eui64(ip) {
+                        return Ok(store::machines::by_mac(&mut tx, mac).await?.map(|m| m.id));
                     }
-                    IpAddr::V4(ip) => {
-                        let leases = store::leases::all(&mut tx).await?;
-                        leases.into_iter().find(|l| l.ip == ip.to_string()).and_then(|l| l.machine)
-                    }
-                };
-                machine.and_then(|m| m.parse().ok())
+                    store::leases6::find(&mut tx, &ip.to_string()).await?.and_then(|lease| lease.machine)
+                }
+                IpAddr::V4(ip) => {
+                    let leases = store::leases::all(&mut tx).await?;
+                    leases.into_iter().find(|l| l.ip == ip.to_string()).and_then(|l| l.machine)
+                }
             }
+            .and_then(|name| name.parse().ok()),
         };
         let Some(name) = name else { return Ok(None) };
         Ok(store::machines::by_name(&mut tx, &name).await?.map(|m| m.id))

@@ -81,8 +81,8 @@ fn ethernet(bytes: &[u8]) -> Option<Mac> {
     (u16::from_be_bytes(*kind) == ETHERNET && mac.is_unicast()).then_some(mac)
 }
 
-/// RFC 4291 appendix A, backwards. Addresses made at random (RFC 7217, RFC 8981) do not look like it.
-fn eui64(address: Ipv6Addr) -> Option<Mac> {
+/// The MAC in a link-local address (RFC 4291 appendix A, backwards). Addresses made at random (RFC 7217, RFC 8981) do not look like it.
+pub fn eui64(address: Ipv6Addr) -> Option<Mac> {
     let octets = address.octets();
     let [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, 0xff, 0xfe, d, e, f] = octets else { return None };
     let mac = Mac([a ^ 2, b, c, d, e, f]);

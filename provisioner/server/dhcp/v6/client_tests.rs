@@ -61,12 +61,13 @@ fn the_mac_is_read_from_the_identifier_the_address_or_the_relay() {
         (random, &infiniband, (None, None)),
         (link, &ll, (None, Some(other))),
     ] {
-        let traces = Traces::of(&Request::read(&message(1, &[identifier.clone()]), peer).unwrap());
+        let traces = Traces::of(&Request::read(&message(1, std::slice::from_ref(identifier)), peer).unwrap());
         assert_eq!((traces.link, traces.duid), expected, "{peer} {identifier:?}");
     }
     // RFC 6939: the relay has seen the frame.
     let seen = option(79, &[&[0, 1][..], &MAC.0].concat());
-    let by_relay = relayed(link, random, &[seen.clone()], &message(1, &[ll.clone()]));
+    let plain = message(1, std::slice::from_ref(&ll));
+    let by_relay = relayed(link, random, std::slice::from_ref(&seen), &plain);
     assert_eq!(Traces::of(&intake::read(&by_relay).unwrap()).link, Some(MAC));
     // Only a relay's word counts; and the address of the relay is not the client's.
     let forged = Request::read(&message(1, &[ll.clone(), seen]), random).unwrap();

@@ -27,6 +27,9 @@ use std::{
     str::FromStr,
 };
 
+/// More programs than ever hold one machine's address at a time.
+const HOLDERS_MAX: usize = 4;
+
 /// Whose a lease is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
@@ -108,6 +111,9 @@ impl Decision {
 struct Binding {
     owner: Owner,
     state: State,
+    /// Which identifiers and associations of the owner live on it, the latest last. EDK2 has two at a time, and gives one
+    /// up while it fetches by the other. Not kept over restarts: then the first release ends the lease.
+    holders: Vec<(Vec<u8>, u32)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,7 +309,7 @@ impl Leases {
             let known = self.by_owner.contains_key(asked.owner) || asked.reservation().is_some();
             let given = match kept {
                 Some(ip) => {
-                    self.bind(asked, ip, records);
+                    self.bind(asked, association, ip, records);
                     Given { address: Some(ip), ..Given::nothing(association) }
                 }
                 None if known && !association.addresses.is_empty() => {
@@ -325,7 +331,7 @@ impl Leases {
         Decision::Reply { given, rapid: false }
     }
 
-    /// §18.3.7: over, but remembered.
+    /// §18.3.7: over, but remembered; and not over while another program of the machine lives on it.
     fn release(
         &mut self,
         asked: &Asked<'_>,
@@ -335,7 +341,14 @@ impl Leases {
         let had =
             association.addresses.iter().filter(|ip| self.has(asked, **ip)).copied().collect::<Vec<_>>();
         for ip in &had {
-            self.forget(*ip, asked.owner, records);
+            let holders = self.by_ip.get_mut(ip).map(|b| &mut b.holders);
+            let still_held = holders.is_some_and(|holders| {
+                holders.retain(|(duid, id)| duid != asked.request.duid() || *id != association.id);
+                !holders.is_empty()
+            });
+            if !still_held {
+                self.forget(*ip, asked.owner, records);
+            }
         }
         noted(association, !had.is_empty())
     }
@@ -370,7 +383,7 @@ impl Leases {
         records: &mut Vec<LeaseRecord>,
     ) -> Given {
         let Some(ip) = self.choose(asked, association) else { return no_address(asked, association) };
-        self.bind(asked, ip, records);
+        self.bind(asked, association, ip, records);
         Given { address: Some(ip), ..Given::nothing(association) }
     }
 
@@ -386,13 +399,30 @@ impl Leases {
         asked.subnet.has_host(ip) && asked.may_have(ip) && self.is_free(ip, asked.owner, asked.now)
     }
 
-    fn bind(&mut self, asked: &Asked<'_>, ip: Ipv6Addr, records: &mut Vec<LeaseRecord>) {
+    fn bind(
+        &mut self,
+        asked: &Asked<'_>,
+        association: &Association,
+        ip: Ipv6Addr,
+        records: &mut Vec<LeaseRecord>,
+    ) {
         let (owner, expires) = (asked.owner, asked.now + asked.subnet.lease);
         let others: Vec<_> = self.by_owner.get(owner).into_iter().flatten().copied().collect();
         for other in others.into_iter().filter(|o| *o != ip && asked.subnet.has_host(*o)) {
             self.forget(other, owner, records);
         }
+        let before = self.by_ip.get_mut(&ip).filter(|b| b.owner == *owner && b.state.is_bound(asked.now));
+        let mut holders = before.map(|b| std::mem::take(&mut b.holders)).unwrap_or_default();
+        let holder = (asked.request.duid().to_vec(), association.id);
+        holders.retain(|other| *other != holder);
+        holders.push(holder);
+        if holders.len() > HOLDERS_MAX {
+            holders.remove(0);
+        }
         self.hold(ip, owner, State::Bound { expires }, asked.now);
+        if let Some(binding) = self.by_ip.get_mut(&ip) {
+            binding.holders = holders;
+        }
         records.push(LeaseRecord::Bound {
             ip,
             owner: owner.clone(),
@@ -455,7 +485,7 @@ impl Leases {
     }
 
     fn put(&mut self, ip: Ipv6Addr, owner: &Owner, state: State) {
-        let before = self.by_ip.insert(ip, Binding { owner: owner.clone(), state });
+        let before = self.by_ip.insert(ip, Binding { owner: owner.clone(), state, holders: Vec::new() });
         if let Some(before) = before.filter(|b| b.owner != *owner)
             && let Some(list) = self.by_owner.get_mut(&before.owner)
         {

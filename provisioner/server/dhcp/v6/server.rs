@@ -303,7 +303,7 @@ fn said(decision: &Decision, boot: Result<Option<BootUrl>, NoBoot>) -> Said {
         Decision::Advertise(_) => Said::Advertise { ip, boot },
         Decision::Reply { .. } => Said::Reply { ip, boot },
         Decision::Status(_, status) => Said::Status { status },
-        Decision::Noted(_) => Said::Status { status: "noted" },
+        Decision::Noted(_) => Said::Status { status: "that it is noted" },
         Decision::Conflict(ip, _) => Said::AddressConflict { ip: *ip },
         Decision::Silent(reason) => Said::Nothing { reason },
     }
