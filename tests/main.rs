@@ -9,6 +9,7 @@ mod crash;
 mod dhcp;
 mod dhcp6;
 mod docs;
+mod fuzz;
 mod install;
 mod postgres;
 mod refusals;

@@ -4,6 +4,7 @@ mod advertise;
 pub mod captures;
 mod clients;
 mod firmware;
+mod fleet;
 pub mod house;
 pub mod namespace;
 mod options;

@@ -7,6 +7,7 @@ pub mod bmc_simulator;
 
 pub mod accelerator;
 pub mod assets;
+pub mod fleet;
 pub mod libvirt;
 pub mod machines;
 pub mod namespace;

@@ -236,8 +236,9 @@ impl Drop for Sending {
     }
 }
 
+/// What of a file is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Range {
+pub enum Range {
     Whole,
     /// From, to (exclusive).
     Part(usize, usize),
@@ -245,7 +246,7 @@ enum Range {
 }
 
 /// One range of RFC 9110 §14.1.2. Several, other units and nonsense are ignored, as the RFC allows.
-fn range(text: &str, length: usize) -> Range {
+pub fn range(text: &str, length: usize) -> Range {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|r| r.trim().split_once('-')) else {
         return Range::Whole;
     };

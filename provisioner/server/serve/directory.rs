@@ -12,14 +12,16 @@ use provisioner_wire::{Mac, MachineName};
 use std::{
     collections::{HashMap, HashSet},
     net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::sync::RwLock;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 /// How old the directory's memory of what is declared may be.
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
+/// How old it may be while it is being read anew.
+const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long a packet waits for what is declared to be read anew; then what was declared before is its answer.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 /// After a reading that failed the next one waits for so long.
@@ -27,17 +29,29 @@ const READ_PAUSE: Duration = Duration::from_secs(2);
 
 /// What is declared, remembered for a moment: DHCP asks for each packet.
 pub struct Declared {
-    db: Db,
+    source: Arc<Source>,
+    /// Held by the one who reads what is declared.
+    reading: Arc<Mutex<()>>,
     clock: Clock,
     discovery: bool,
     /// Base URL of the TLS listener.
     https: Option<String>,
-    memory: RwLock<Memory>,
+}
+
+struct Source {
+    db: Db,
+    held: RwLock<Held>,
+}
+
+#[derive(Clone)]
+struct Held {
+    memory: Arc<Memory>,
+    read: Time,
+    /// When it is to be read anew.
+    fresh_until: Time,
 }
 
 struct Memory {
-    /// When it is to be read anew.
-    fresh_until: Time,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
     /// Of machines whose answers are declared.
     particulars: HashMap<Mac, Arc<Particulars>>,
@@ -55,46 +69,74 @@ struct Memory6 {
     reserved: Arc<HashSet<Ipv6Addr>>,
 }
 
+impl Held {
+    /// A clock that was set back must not make it fresh for ever.
+    fn is_fresh(&self, now: Time) -> bool {
+        now < self.fresh_until && self.fresh_until <= now + READ_PAUSE
+    }
+
+    fn is_of_late(&self, now: Time) -> bool {
+        self.read <= now && now.since(self.read) < DIRECTORY_AGE_MAX
+    }
+}
+
 impl Declared {
     /// Reads what is declared: without it every machine would be taken for an unknown one. `https`: base URL of the TLS
     /// listener as machines reach it.
     pub async fn open(house: &House, https: Option<String>) -> Result<Self, StoreError> {
-        let memory = RwLock::new(read(&house.db, house.clock.now()).await?);
-        let (db, clock) = (house.db.clone(), house.clock.clone());
-        Ok(Self { db, clock, discovery: house.config.discovery, https, memory })
+        let (db, clock, now) = (house.db.clone(), house.clock.clone(), house.clock.now());
+        let memory = Arc::new(read(&db).await?);
+        let held = RwLock::new(Held { memory, read: now, fresh_until: now + DIRECTORY_AGE });
+        let source = Arc::new(Source { db, held });
+        Ok(Self { source, reading: Arc::default(), clock, discovery: house.config.discovery, https })
     }
 
-    async fn fresh(&self) -> tokio::sync::RwLockReadGuard<'_, Memory> {
+    /// What was declared [`DIRECTORY_AGE`] ago or later; while that is being read, up to [`DIRECTORY_AGE_MAX`]: no packet
+    /// of a storm waits for the reading of a thousand machines.
+    async fn fresh(&self) -> Arc<Memory> {
         let now = self.clock.now();
-        // A clock that was set back must not make it fresh for ever.
-        let is_fresh = |m: &Memory| now < m.fresh_until && m.fresh_until <= now + READ_PAUSE;
-        {
-            let memory = self.memory.read().await;
-            if is_fresh(&memory) {
-                return memory;
-            }
+        let held = self.source.held();
+        if held.is_fresh(now) {
+            return held.memory;
         }
-        let mut memory = self.memory.write().await;
-        if !is_fresh(&memory) {
-            // What was declared a moment ago is a better answer than none.
-            let again = now + READ_PAUSE;
-            match tokio::time::timeout(READ_LIMIT, read(&self.db, now)).await {
-                Ok(Ok(read)) => *memory = read,
-                Ok(Err(error)) => {
-                    tracing::error!("DHCP: what is declared cannot be read: {error}");
-                    memory.fresh_until = again;
-                }
-                Err(_) => {
-                    tracing::error!("DHCP: what is declared is not read in {} s", READ_LIMIT.as_secs());
-                    memory.fresh_until = again;
-                }
-            }
+        if let Ok(reading) = self.reading.clone().try_lock_owned() {
+            let source = self.source.clone();
+            tokio::spawn(async move {
+                source.renew(now).await;
+                drop(reading);
+            });
         }
-        memory.downgrade()
+        if !held.is_of_late(now) {
+            drop(self.reading.lock().await);
+        }
+        self.source.held().memory
     }
 }
 
-async fn read(db: &Db, now: Time) -> Result<Memory, StoreError> {
+impl Source {
+    fn held(&self) -> Held {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was declared a moment ago is a better answer than none: an error is told, and changes nothing.
+    async fn renew(&self, now: Time) {
+        let done = tokio::time::timeout(READ_LIMIT, read(&self.db)).await;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        match done {
+            Ok(Ok(read)) => {
+                *held = Held { memory: Arc::new(read), read: now, fresh_until: now + DIRECTORY_AGE };
+                return;
+            }
+            Ok(Err(error)) => tracing::error!("DHCP: what is declared cannot be read: {error}"),
+            Err(_) => {
+                tracing::error!("DHCP: what is declared is not read in {} s", READ_LIMIT.as_secs());
+            }
+        }
+        held.fresh_until = now + READ_PAUSE;
+    }
+}
+
+async fn read(db: &Db) -> Result<Memory, StoreError> {
     let mut tx = db.read().await?;
     let all: Vec<Hardware> = store::declared::all(&mut tx, store::declared::Kind::Machine).await?;
     let profiles: Vec<Profile> = store::declared::all(&mut tx, store::declared::Kind::Profile).await?;
@@ -113,14 +155,7 @@ async fn read(db: &Db, now: Time) -> Result<Memory, StoreError> {
         }
     }
     let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-    Ok(Memory {
-        fresh_until: now + DIRECTORY_AGE,
-        machines,
-        particulars,
-        boots_by,
-        reserved,
-        v6: Memory6::of(&all),
-    })
+    Ok(Memory { machines, particulars, boots_by, reserved, v6: Memory6::of(&all) })
 }
 
 impl Memory6 {

@@ -38,6 +38,10 @@ pub enum StoreError {
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// A commit that finds the write-ahead log longer than this moves it into the database itself, and waits for the disk
+/// meanwhile. Usually [`Db::checkpoint`] has done it before; in pages of 4 KiB.
+const WAL_PAGES_MAX: &str = "16384";
+
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Db {
@@ -78,6 +82,7 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .pragma("wal_autocheckpoint", WAL_PAGES_MAX)
             .busy_timeout(Duration::from_secs(10))
             .disable_statement_logging();
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
@@ -107,6 +112,15 @@ impl Db {
             Self::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
+    }
+
+    /// Moves what was committed from SQLite's write-ahead log into the database, beside readers and writers. To be called
+    /// again and again: else a commit does it now and then, and whoever waits for that one waits long.
+    pub async fn checkpoint(&self) -> Result<()> {
+        if let Self::Sqlite { reader, .. } = self {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(reader).await?;
+        }
+        Ok(())
     }
 
     pub async fn close(&self) {
@@ -142,6 +156,7 @@ pub fn statements() -> Vec<&'static str> {
         machines::STATEMENTS,
         pins::STATEMENTS,
         secrets::STATEMENTS,
+        &leases::made_statements(),
     ]
     .concat()
 }

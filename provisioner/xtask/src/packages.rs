@@ -3,7 +3,7 @@
 use crate::{console::say, project::lock};
 use anyhow::{Context, Result, bail};
 use provisioner_lab::process;
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 /// To make kernels, initramfs and images.
 pub const ASSETS: &[&str] = &[
@@ -63,22 +63,29 @@ pub const TESTS: &[&str] = &[
     "zstd",
 ];
 
-/// Puts the files of `package` into `folder` without installing it: a server that would start, or that conflicts.
-pub fn unpack(package: &str, folder: &Path) -> Result<()> {
-    let stamp = folder.join(".complete");
-    if stamp.exists() {
-        return Ok(());
-    }
+/// DHCP servers to measure beside, and a load generator (perfdhcp, in kea-admin).
+pub const BENCH_DHCP: &[&str] =
+    &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];
+
+/// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
+pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-    // apt-get puts it where it runs, under a name with its version.
-    let fetched = tempfile::tempdir().context("a folder for a package")?;
-    let mut download = Command::new("apt-get");
-    process::output(download.args(["-q", "download", package]).current_dir(fetched.path()))?;
-    for entry in fs::read_dir(fetched.path()).context("the fetched package")? {
-        let file = entry.context("the fetched package")?.path();
-        process::run("dpkg-deb", ["-x".as_ref(), file.as_os_str(), folder.as_os_str()])?;
+    for package in packages {
+        let stamp = folder.join(format!(".{package}"));
+        if stamp.exists() {
+            continue;
+        }
+        // apt-get puts it where it runs, under a name with its version.
+        let fetched = tempfile::tempdir().context("a folder for a package")?;
+        let mut download = Command::new("apt-get");
+        process::output(download.args(["-q", "download", package]).current_dir(fetched.path()))?;
+        for entry in fs::read_dir(fetched.path()).context("the fetched package")? {
+            let file = entry.context("the fetched package")?.path();
+            process::run("dpkg-deb", ["-x".as_ref(), file.as_os_str(), folder.as_os_str()])?;
+        }
+        fs::write(&stamp, "").with_context(|| stamp.display().to_string())?;
     }
-    fs::write(&stamp, "").with_context(|| stamp.display().to_string())
+    Ok(())
 }
 
 /// Installs those of `wanted` that are not there.
@@ -107,6 +114,24 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
         bail!("apt-get said all went well, but these are not installed: {}", still.join(" "));
     }
     Ok(())
+}
+
+/// As [`ensure`], for packages with services: installing does not start them.
+pub fn ensure_stopped(wanted: &[&str]) -> Result<()> {
+    if wanted.iter().all(|package| is_installed(package)) {
+        return Ok(());
+    }
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    if policy.exists() {
+        return ensure(wanted);
+    }
+    // Debian's own way (invoke-rc.d(8)): 101 forbids every action.
+    fs::write(policy, "#!/bin/sh\nexit 101\n")
+        .and_then(|()| fs::set_permissions(policy, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("{}: as root?", policy.display()))?;
+    let done = ensure(wanted);
+    fs::remove_file(policy).with_context(|| policy.display().to_string())?;
+    done
 }
 
 /// The newest kernel package that the meta package `meta` names, and its version.

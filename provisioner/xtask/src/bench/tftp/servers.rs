@@ -84,7 +84,7 @@ fn config(project: &Project, files: &Path, folder: &Path) -> Result<std::path::P
 pub fn prepare(project: &Project) -> Result<()> {
     crate::packages::ensure(&["dnsmasq-base", "libwrap0"])?;
     for package in ["tftpd-hpa", "atftpd"] {
-        crate::packages::unpack(package, &project.tools().join(package))?;
+        crate::packages::unpack(&[package], &project.tools().join(package))?;
     }
     crate::tools::cargo_tool(project, crate::tools::TFTPD)?;
     let mut cargo = Command::new("cargo");
