@@ -8,6 +8,7 @@ mod content;
 mod crash;
 mod dhcp;
 mod docs;
+mod fuzz;
 mod install;
 mod postgres;
 mod refusals;

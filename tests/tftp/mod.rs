@@ -3,7 +3,8 @@
 mod loss;
 
 use bytes::Bytes;
-use provisioner::tftp::{End, Files, Hearing, Transferred, socket::serve};
+use futures_util::future::BoxFuture;
+use provisioner::tftp::{End, Files, Hearing, Named, Transferred, socket::serve};
 use std::{
     net::SocketAddr,
     process::Command,
@@ -134,4 +135,36 @@ async fn a_stranger_cannot_disturb_a_transfer() {
     client.send_to(b"\0\x04\0\x01", transfer).await.unwrap();
     client.recv_from(&mut packet).await.unwrap();
     assert_eq!(&packet[..4], b"\0\x03\0\x02");
+}
+
+/// Each machine's own answer to one fixed name, as GRUB under Secure Boot needs it.
+struct ByPort;
+
+impl Named for ByPort {
+    fn read<'a>(&'a self, peer: SocketAddr, name: &'a str) -> BoxFuture<'a, Option<Bytes>> {
+        Box::pin(async move { (name == "grub/grub.cfg").then(|| format!("set port={}", peer.port()).into()) })
+    }
+}
+
+#[tokio::test]
+async fn one_name_is_answered_to_each_machine_with_its_own_file() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let files = Files::new([("grubx64.efi".to_owned(), Bytes::from_static(b"grub"))]).with(ByPort);
+    tokio::spawn(serve(socket, files, Arc::new(Ear::default())));
+    let ask = async |name: &str| {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let request = [b"\0\x01", name.as_bytes(), b"\0octet\0"].concat();
+        client.send_to(&request, address).await.unwrap();
+        let mut packet = [0; 600];
+        let received = tokio::time::timeout(Duration::from_millis(500), client.recv_from(&mut packet)).await;
+        let (length, _) = received.expect("answered at once").unwrap();
+        (client.local_addr().unwrap().port(), packet[..length].to_vec())
+    };
+    for _ in 0..2 {
+        let (port, answer) = ask("/grub/grub.cfg").await;
+        assert_eq!(answer, [b"\0\x03\0\x01set port=", port.to_string().as_bytes()].concat());
+    }
+    assert_eq!(&ask("//grubx64.efi").await.1[4..], b"grub", "shim asks with two slashes");
+    assert_eq!(&ask("revocations.efi").await.1[..4], b"\0\x05\0\x01", "not found, and at once");
 }

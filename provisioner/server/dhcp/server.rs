@@ -1,5 +1,6 @@
-//! A batch of packets, from bytes to bytes. All leases of a batch are committed together before any of its answers
-//! leaves: as durable as one transaction per packet, and many times faster in a boot storm.
+//! A batch of packets, from bytes to bytes. The leases of all packets that wait are committed together, and only then do
+//! their acknowledgements leave: as durable as one transaction per packet, and many times faster in a boot storm. What
+//! promises no address does not wait.
 
 use super::{
     Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Particulars, Said, Told, Who,
@@ -39,6 +40,67 @@ pub(super) struct Question {
     pub particulars: Arc<Particulars>,
 }
 
+/// What is to be done with a batch.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Answers that promise nothing which must be kept: offers, refusals, parameters.
+    pub at_once: Vec<Reply>,
+    pub promise: Promise,
+}
+
+/// Leases, and the answers that may leave when they are kept.
+#[derive(Debug, Default)]
+pub struct Promise {
+    records: Vec<LeaseRecord>,
+    answers: Vec<Answered>,
+}
+
+impl Promise {
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.answers.is_empty()
+    }
+
+    /// This one, and after it `later`.
+    pub fn and(&mut self, later: Self) {
+        self.records.extend(later.records);
+        self.answers.extend(later.answers);
+    }
+}
+
+/// Keeps promises, in the order they were made in; beside the [`Server`], which decides the next batch meanwhile.
+#[derive(Debug)]
+pub struct Keeper<J, H> {
+    journal: Arc<J>,
+    hearing: Arc<H>,
+}
+
+impl<J: LeaseJournal, H: Hearing> Keeper<J, H> {
+    /// Commits the leases; the answers that may leave then.
+    pub async fn keep(&self, promise: Promise) -> Vec<Reply> {
+        let Promise { records, answers } = promise;
+        let kept = records.is_empty() || self.commit(&records).await;
+        let mut replies = Vec::with_capacity(answers.len());
+        for mut answered in answers {
+            if kept {
+                replies.extend(answered.reply);
+            } else {
+                answered.heard.said = Said::Nothing { reason: "its lease could not be kept" };
+            }
+            self.hearing.heard(answered.heard);
+        }
+        replies
+    }
+
+    async fn commit(&self, records: &[LeaseRecord]) -> bool {
+        let done = self.journal.commit(records).await;
+        if let Err(error) = &done {
+            tracing::error!("DHCP: {} lease(s) not acknowledged: {error}", records.len());
+        }
+        done.is_ok()
+    }
+}
+
+#[derive(Debug)]
 struct Answered {
     reply: Option<Reply>,
     heard: Heard,
@@ -63,31 +125,31 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
 
     /// Answers UDP payloads, in their order. What cannot be kept is not answered: the clients ask again.
     pub async fn answer(&mut self, packets: &[Vec<u8>], now: Time) -> Vec<Reply> {
+        let decided = self.decide(packets, now).await;
+        let kept = self.keeper().keep(decided.promise).await;
+        decided.at_once.into_iter().chain(kept).collect()
+    }
+
+    /// Decides a batch. What promises no address can be answered at once; the rest waits for [`Keeper::keep`].
+    pub async fn decide(&mut self, packets: &[Vec<u8>], now: Time) -> Decided {
         let questions = self.understand(packets).await;
         let reserved = self.directory.reserved().await;
-        let mut records = Vec::new();
-        let answers: Vec<_> =
-            questions.into_iter().map(|q| self.one(q, &reserved, now, &mut records)).collect();
-        let kept = match records.is_empty() {
-            true => true,
-            false => match self.journal.commit(&records).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::error!("DHCP: {} lease(s) not acknowledged: {error}", records.len());
-                    false
-                }
-            },
-        };
-        let mut replies = Vec::new();
-        for mut answered in answers {
-            if answered.promises && !kept {
-                answered.heard.said = Said::Nothing { reason: "its lease could not be kept" };
+        let mut decided = Decided::default();
+        for question in questions {
+            let answered = self.one(question, &reserved, now, &mut decided.promise.records);
+            if answered.promises {
+                decided.promise.answers.push(answered);
             } else {
-                replies.extend(answered.reply);
+                decided.at_once.extend(answered.reply);
+                self.hearing.heard(answered.heard);
             }
-            self.hearing.heard(answered.heard);
         }
-        replies
+        decided
+    }
+
+    /// What keeps the promises of this server.
+    pub fn keeper(&self) -> Keeper<J, H> {
+        Keeper { journal: self.journal.clone(), hearing: self.hearing.clone() }
     }
 
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
@@ -100,7 +162,11 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
             }
         });
         let asked = read.map(async |request| Question::of(request, &*self.directory).await);
-        futures_util::future::join_all(asked).await
+        let mut questions = Vec::with_capacity(packets.len());
+        for question in asked {
+            questions.push(question.await);
+        }
+        questions
     }
 
     fn one(

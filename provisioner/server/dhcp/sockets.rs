@@ -1,18 +1,27 @@
 //! The socket of DHCP and its clock.
 
-use super::{Directory, Hearing, LeaseJournal, answer::Reply, server::Server, subnet::Subnet};
+use super::{
+    Directory, Hearing, LeaseJournal,
+    answer::Reply,
+    server::{Keeper, Promise, Server},
+    subnet::Subnet,
+};
 use crate::clock::Clock;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
     time::Duration,
 };
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 
 const SERVER_PORT: u16 = 67;
-/// Packets answered with one commit.
+/// Packets decided at once.
 const BATCH_MAX: usize = 256;
+/// Batches that wait for the one commit; more, and no packet is read until it is done.
+const PROMISES_MAX: usize = 64;
 /// Larger than any DHCP packet that means well.
 const PACKET_MAX: usize = 4096;
 /// What a boot storm fills while one batch is committed: about ten thousand packets.
@@ -29,8 +38,10 @@ pub fn bind(interface: &str) -> io::Result<UdpSocket> {
 pub fn bind_port(interface: &str, port: u16) -> io::Result<UdpSocket> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("DHCP port {port} on {interface}: {e}"));
     let socket = on_interface(interface).map_err(named)?;
-    // A hint: the system's own limit may be lower.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    // Past the system's own limit where we may (`CAP_NET_ADMIN`), else up to it.
+    if set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    }
     socket.set_reuse_address(true).map_err(named)?;
     socket.set_broadcast(true).map_err(named)?;
     socket.set_nonblocking(true).map_err(named)?;
@@ -62,12 +73,18 @@ pub fn address_on(interface: &str, subnets: &[Subnet]) -> io::Result<Ipv4Addr> {
     Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what))
 }
 
-/// Answers for ever.
+/// Answers for ever. One task decides, another commits: while leases reach the disk, the next packets are read and
+/// offers leave.
 pub async fn serve<D: Directory, J: LeaseJournal, H: Hearing>(
     socket: UdpSocket,
     mut server: Server<D, J, H>,
     clock: Clock,
 ) {
+    let socket = Arc::new(socket);
+    let (promised, promises) = mpsc::channel(PROMISES_MAX);
+    // Ends with this future: it has the only sender.
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keep(socket.clone(), server.keeper(), promises));
     loop {
         let packets = match receive(&socket).await {
             Ok(packets) => packets,
@@ -77,7 +94,28 @@ pub async fn serve<D: Directory, J: LeaseJournal, H: Hearing>(
                 continue;
             }
         };
-        for reply in server.answer(&packets, clock.now()).await {
+        let decided = server.decide(&packets, clock.now()).await;
+        if !decided.promise.is_empty() && promised.send(decided.promise).await.is_err() {
+            // The keeper panicked: so does what started this one.
+            return;
+        }
+        for reply in decided.at_once {
+            send(&socket, &reply).await;
+        }
+    }
+}
+
+/// Commits all that has been promised meanwhile with one transaction, and sends its answers.
+async fn keep<J: LeaseJournal, H: Hearing>(
+    socket: Arc<UdpSocket>,
+    keeper: Keeper<J, H>,
+    mut promises: mpsc::Receiver<Promise>,
+) {
+    while let Some(mut promise) = promises.recv().await {
+        while let Ok(later) = promises.try_recv() {
+            promise.and(later);
+        }
+        for reply in keeper.keep(promise).await {
             send(&socket, &reply).await;
         }
     }

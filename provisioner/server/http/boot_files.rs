@@ -117,8 +117,9 @@ async fn file(
     }
 }
 
+/// What of a file is asked for.
 #[derive(Debug, PartialEq, Eq)]
-enum Range {
+pub enum Range {
     Whole,
     /// From, to (exclusive).
     Part(usize, usize),
@@ -126,7 +127,7 @@ enum Range {
 }
 
 /// One range of RFC 9110 §14.1.2. Several, other units and nonsense are ignored, as the RFC allows.
-fn range(text: &str, length: usize) -> Range {
+pub fn range(text: &str, length: usize) -> Range {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|r| r.trim().split_once('-')) else {
         return Range::Whole;
     };

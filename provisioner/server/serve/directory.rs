@@ -12,31 +12,40 @@ use provisioner_wire::{Mac, MachineName};
 use std::{
     collections::{HashMap, HashSet},
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::sync::RwLock;
+use tokio::sync::Mutex;
 
 /// How old the directory's memory of what is declared may be.
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
-/// How long a packet waits for what is declared to be read anew; then what was declared before is its answer.
+/// How old it may be while it is being read anew.
+const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(1);
+/// How long a packet waits for it to be read anew; then what was declared before is its answer.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 /// After a reading that failed the next one waits for so long.
 const READ_PAUSE: Duration = Duration::from_secs(2);
 
 /// What is declared, remembered for a moment: DHCP asks for each packet.
 pub struct Declared {
-    db: Db,
+    source: Arc<Source>,
+    /// Held by the one who reads what is declared.
+    reading: Arc<Mutex<()>>,
     clock: Clock,
     discovery: bool,
     /// Base URL of the TLS listener.
     https: String,
-    memory: RwLock<Memory>,
+}
+
+struct Source {
+    db: Db,
+    memory: RwLock<Arc<Memory>>,
+    /// When a reading failed.
+    tried: RwLock<Option<Time>>,
 }
 
 struct Memory {
-    /// When it is to be read anew.
-    fresh_until: Time,
+    read: Time,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
     /// Of machines whose answers are declared.
     particulars: HashMap<Mac, Arc<Particulars>>,
@@ -45,42 +54,75 @@ struct Memory {
     reserved: Arc<HashSet<Ipv4Addr>>,
 }
 
+impl Memory {
+    fn is_younger(&self, age: Duration, now: Time) -> bool {
+        now.since(self.read) < age && self.read <= now
+    }
+}
+
 impl Declared {
     /// Reads what is declared: without it every machine would be taken for an unknown one. `https`: base URL of the TLS
     /// listener as machines reach it.
     pub async fn open(house: &House, https: String) -> Result<Self, StoreError> {
-        let memory = RwLock::new(read(&house.db, house.clock.now()).await?);
-        let (db, clock) = (house.db.clone(), house.clock.clone());
-        Ok(Self { db, clock, discovery: house.config.discovery, https, memory })
+        let first = read(&house.db, house.clock.now()).await?;
+        let (memory, tried) = (RwLock::new(Arc::new(first)), RwLock::default());
+        Ok(Self {
+            source: Arc::new(Source { db: house.db.clone(), memory, tried }),
+            reading: Arc::default(),
+            clock: house.clock.clone(),
+            discovery: house.config.discovery,
+            https,
+        })
     }
 
-    async fn fresh(&self) -> tokio::sync::RwLockReadGuard<'_, Memory> {
+    /// What was declared [`DIRECTORY_AGE`] ago or later; where that is to be read first, up to [`DIRECTORY_AGE_MAX`]: no
+    /// packet of a storm waits for the reading of a thousand machines.
+    async fn fresh(&self) -> Arc<Memory> {
         let now = self.clock.now();
-        // A clock that was set back must not make it fresh for ever.
-        let is_fresh = |m: &Memory| now < m.fresh_until && m.fresh_until <= now + READ_PAUSE;
-        {
-            let memory = self.memory.read().await;
-            if is_fresh(&memory) {
-                return memory;
-            }
+        let memory = self.source.memory();
+        if memory.is_younger(DIRECTORY_AGE, now) || self.source.has_failed(now) {
+            return memory;
         }
-        let mut memory = self.memory.write().await;
-        if !is_fresh(&memory) {
-            // What was declared a moment ago is a better answer than none.
-            let again = now + READ_PAUSE;
-            match tokio::time::timeout(READ_LIMIT, read(&self.db, now)).await {
-                Ok(Ok(read)) => *memory = read,
-                Ok(Err(error)) => {
-                    tracing::error!("DHCP: what is declared cannot be read: {error}");
-                    memory.fresh_until = again;
-                }
-                Err(_) => {
-                    tracing::error!("DHCP: what is declared is not read in {} s", READ_LIMIT.as_secs());
-                    memory.fresh_until = again;
-                }
+        if memory.is_younger(DIRECTORY_AGE_MAX, now) {
+            if let Ok(reading) = self.reading.clone().try_lock_owned() {
+                let source = self.source.clone();
+                tokio::spawn(async move {
+                    source.renew(now).await;
+                    drop(reading);
+                });
             }
+            return memory;
         }
-        memory.downgrade()
+        let _reading = self.reading.lock().await;
+        if !self.source.memory().is_younger(DIRECTORY_AGE, now) && !self.source.has_failed(now) {
+            self.source.renew(now).await;
+        }
+        self.source.memory()
+    }
+}
+
+impl Source {
+    fn memory(&self) -> Arc<Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn has_failed(&self, now: Time) -> bool {
+        let tried = *self.tried.read().unwrap_or_else(PoisonError::into_inner);
+        tried.is_some_and(|tried| now.since(tried) < READ_PAUSE && tried <= now)
+    }
+
+    async fn renew(&self, now: Time) {
+        let why = match tokio::time::timeout(READ_LIMIT, read(&self.db, now)).await {
+            Ok(Ok(read)) => {
+                *self.memory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer in {} s", READ_LIMIT.as_secs()),
+        };
+        // What was declared a moment ago is a better answer than none.
+        tracing::error!("DHCP: what is declared cannot be read: {why}");
+        *self.tried.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 }
 
@@ -103,7 +145,7 @@ async fn read(db: &Db, now: Time) -> Result<Memory, StoreError> {
         }
     }
     let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-    Ok(Memory { fresh_until: now + DIRECTORY_AGE, machines, particulars, boots_by, reserved })
+    Ok(Memory { read: now, machines, particulars, boots_by, reserved })
 }
 
 /// The machine's own word goes before its profile's.

@@ -10,7 +10,7 @@ use provisioner_wire::{
     Mac,
     ids::{hex, hex_into},
 };
-use std::net::Ipv4Addr;
+use std::{collections::HashMap, net::Ipv4Addr};
 
 /// Leases in the store.
 pub struct Journal(pub Db);
@@ -27,33 +27,56 @@ const DECLINED: &str = "declined";
 impl Journal {
     async fn keep(&self, records: &[LeaseRecord]) -> Result<(), StoreError> {
         let mut tx = self.0.write().await?;
+        let mut waiting = Rows::default();
         for record in records {
-            let row = |ip: &Ipv4Addr, mac: &Mac, state: &str, expires: &Time| Row {
-                ip: ip.to_string(),
-                mac: mac.to_string(),
-                client_id: None,
-                machine: None,
-                state: state.to_owned(),
-                expires_at: expires.0,
-            };
             match record {
-                LeaseRecord::Bound { ip, mac, client_id, machine, expires } => {
-                    let row = Row {
-                        client_id: client_id.as_deref().map(hex),
-                        machine: machine.as_ref().map(ToString::to_string),
-                        ..row(ip, mac, BOUND, expires)
-                    };
-                    store::leases::put(&mut tx, &row).await?;
-                }
+                LeaseRecord::Bound { ip, mac, client_id, machine, expires } => waiting.put(Row {
+                    client_id: client_id.as_deref().map(hex),
+                    machine: machine.as_ref().map(ToString::to_string),
+                    ..row(*ip, *mac, BOUND, *expires)
+                }),
+                LeaseRecord::Declined { ip, mac, until } => waiting.put(row(*ip, *mac, DECLINED, *until)),
                 LeaseRecord::Ended { ip, mac } => {
+                    store::leases::put_all(&mut tx, &waiting.take()).await?;
                     store::leases::delete(&mut tx, &ip.to_string(), &mac.to_string()).await?;
-                }
-                LeaseRecord::Declined { ip, mac, until } => {
-                    store::leases::put(&mut tx, &row(ip, mac, DECLINED, until)).await?;
                 }
             }
         }
+        store::leases::put_all(&mut tx, &waiting.take()).await?;
         tx.commit().await
+    }
+}
+
+fn row(ip: Ipv4Addr, mac: Mac, state: &str, expires: Time) -> Row {
+    Row {
+        ip: ip.to_string(),
+        mac: mac.to_string(),
+        client_id: None,
+        machine: None,
+        state: state.to_owned(),
+        expires_at: expires.0,
+    }
+}
+
+/// Rows to put, one an address: of several the last, as if they had been put one after another.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<Row>,
+    places: HashMap<String, usize>,
+}
+
+impl Rows {
+    fn put(&mut self, row: Row) {
+        let place = *self.places.entry(row.ip.clone()).or_insert(self.rows.len());
+        match self.rows.get_mut(place) {
+            Some(earlier) => *earlier = row,
+            None => self.rows.push(row),
+        }
+    }
+
+    fn take(&mut self) -> Vec<Row> {
+        self.places.clear();
+        std::mem::take(&mut self.rows)
     }
 }
 

@@ -140,6 +140,7 @@ pub fn statements() -> Vec<&'static str> {
         machines::STATEMENTS,
         pins::STATEMENTS,
         secrets::STATEMENTS,
+        &leases::made_statements(),
     ]
     .concat()
 }

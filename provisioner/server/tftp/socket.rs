@@ -2,6 +2,7 @@
 
 use super::{
     End, Files, Hearing, Transferred,
+    request::{ReadRequest, Refusal},
     transfer::{Begun, Next, Transfer, error},
 };
 use std::{
@@ -61,7 +62,7 @@ pub async fn serve(socket: UdpSocket, files: Files, hearing: Arc<dyn Hearing>) -
 async fn transfer(local: IpAddr, peer: SocketAddr, request: &[u8], files: &Files) -> io::Result<Transferred> {
     let started = Instant::now();
     let socket = UdpSocket::bind((local, 0)).await?;
-    let (file, begun) = Transfer::begin(request, |name| files.open(name), Duration::ZERO);
+    let (file, begun) = begin(peer, request, files).await;
     let file = file.map(|name| provisioner_wire::report::clean(&name)).unwrap_or_default();
     let told = |transfer: Option<&Transfer>, end| Transferred {
         peer,
@@ -75,15 +76,28 @@ async fn transfer(local: IpAddr, peer: SocketAddr, request: &[u8], files: &Files
     };
     let (mut transfer, first) = match begun {
         Begun::Transfer(transfer, first) => (transfer, first),
-        Begun::Refuse(answer, reason) => {
-            socket.send_to(&answer, peer).await?;
-            return Ok(told(None, End::Refused(reason)));
+        Begun::Refuse(Refusal { code, message }) => {
+            socket.send_to(&error(code, message), peer).await?;
+            return Ok(told(None, End::Refused(message)));
         }
     };
     send(&socket, peer, &first).await?;
     let end = timeout(TRANSFER_WITHIN, run(&socket, peer, &mut transfer, started)).await;
     let end = end.unwrap_or(Ok(End::Silent))?;
     Ok(told(Some(&transfer), end))
+}
+
+/// The file's name, where one could be read, and what the request comes to.
+async fn begin(peer: SocketAddr, request: &[u8], files: &Files) -> (Option<String>, Begun) {
+    let ReadRequest { name, options } = match ReadRequest::read(request) {
+        Ok(request) => request,
+        Err((name, refusal)) => return (name, Begun::Refuse(refusal)),
+    };
+    let begun = match files.open(peer, &name).await {
+        Some(data) => Transfer::begin(data, &options, Duration::ZERO),
+        None => Begun::Refuse(Refusal { code: ErrorCode::FileNotFound, message: "no such file" }),
+    };
+    (Some(name), begun)
 }
 
 async fn run(

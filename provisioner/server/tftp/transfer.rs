@@ -1,6 +1,6 @@
 //! PURE. One TFTP read transfer (RFC 1350, 2347, 2348, 2349, 7440): packets and silence in, packets out.
 
-use super::request::{ReadRequest, Refusal};
+use super::request::Refusal;
 use bytes::Bytes;
 use std::time::Duration;
 use tftpd::{ErrorCode, OptionType, Packet, TransferOption};
@@ -24,8 +24,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 pub enum Begun {
     /// Send these, then expect acknowledgements.
     Transfer(Box<Transfer>, Vec<Vec<u8>>),
-    /// Send this, and that was all.
-    Refuse(Vec<u8>, &'static str),
+    /// Tell the client so, and that was all.
+    Refuse(Refusal),
 }
 
 /// What to do next.
@@ -60,26 +60,8 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Answers the first packet of a client. `open` finds the file; `now` is any running clock.
-    pub fn begin(
-        packet: &[u8],
-        open: impl Fn(&str) -> Option<Bytes>,
-        now: Duration,
-    ) -> (Option<String>, Begun) {
-        let ReadRequest { name, options } = match ReadRequest::read(packet) {
-            Ok(request) => request,
-            Err((name, Refusal { code, message })) => {
-                return (name, Begun::Refuse(error(code, message), message));
-            }
-        };
-        let Some(data) = open(&name) else {
-            let message = "no such file";
-            return (Some(name), Begun::Refuse(error(ErrorCode::FileNotFound, message), message));
-        };
-        (Some(name), Self::start(data, &options, now))
-    }
-
-    fn start(data: Bytes, options: &[TransferOption], now: Duration) -> Begun {
+    /// Begins to send `data`. `now` is any running clock.
+    pub fn begin(data: Bytes, options: &[TransferOption], now: Duration) -> Begun {
         let mut transfer = Self {
             data,
             block_size: BLOCK_SIZE_PLAIN.into(),
@@ -99,7 +81,7 @@ impl Transfer {
             return Begun::Transfer(Box::new(transfer), first);
         }
         let Ok(oack) = Packet::Oack(agreed).serialize() else {
-            return Begun::Refuse(error(ErrorCode::NotDefined, "options"), "options");
+            return Begun::Refuse(Refusal { code: ErrorCode::NotDefined, message: "options" });
         };
         transfer.oack = Some(oack.clone());
         Begun::Transfer(Box::new(transfer), vec![oack])
@@ -254,7 +236,7 @@ pub fn error(code: ErrorCode, message: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::request::ReadRequest, *};
     use proptest::prelude::*;
 
     fn rrq(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
@@ -272,8 +254,8 @@ mod tests {
     }
 
     fn begin(data: &'static [u8], options: &[(&str, &str)]) -> (Box<Transfer>, Vec<Vec<u8>>) {
-        let open = |_: &str| Some(Bytes::from_static(data));
-        match Transfer::begin(&rrq("f", options), open, Duration::ZERO).1 {
+        let request = ReadRequest::read(&rrq("f", options)).unwrap();
+        match Transfer::begin(Bytes::from_static(data), &request.options, Duration::ZERO) {
             Begun::Transfer(transfer, packets) => (transfer, packets),
             refused => panic!("{refused:?}"),
         }
@@ -406,31 +388,11 @@ mod tests {
         assert_eq!(transfer.patience(), Duration::from_millis(160));
     }
 
-    #[test]
-    fn writing_other_modes_and_unknown_names_are_refused() {
-        let cases: [(&[u8], &str); 4] = [
-            (b"\0\x02f\0octet\0", "only reading is allowed"),
-            (b"\0\x01f\0mail\0", "only octet mode"),
-            (b"\0\x01f\0octet\0", "no such file"),
-            (b"\0\x09", "not a read request"),
-        ];
-        for (packet, why) in cases {
-            match Transfer::begin(packet, |_| None, Duration::ZERO).1 {
-                Begun::Refuse(answer, reason) => {
-                    assert_eq!((reason, answer[1]), (why, 5));
-                    assert!(answer.len() < 40);
-                }
-                begun => panic!("{begun:?}"),
-            }
-        }
-    }
-
     proptest! {
         #[test]
         fn no_packet_makes_it_panic(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 1..20)) {
             let (mut transfer, _) = begin(b"some data", &[("windowsize", "3"), ("blksize", "8")]);
             for packet in packets {
-                let _ = Transfer::begin(&packet, |_| Some(Bytes::from_static(b"x")), Duration::ZERO);
                 let _ = transfer.hear(&packet, Duration::ZERO);
             }
         }

@@ -3,7 +3,7 @@
 use crate::{console::say, project::lock};
 use anyhow::{Context, Result, bail};
 use provisioner_lab::process;
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 /// To make kernels, initramfs and images.
 pub const ASSETS: &[&str] = &[
@@ -60,6 +60,10 @@ pub const TESTS: &[&str] = &[
     "zstd",
 ];
 
+/// DHCP servers to measure beside, and a load generator (perfdhcp, in kea-admin).
+pub const BENCH_DHCP: &[&str] =
+    &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];
+
 /// Installs those of `wanted` that are not there.
 pub fn ensure(wanted: &[&str]) -> Result<()> {
     let missing: Vec<&str> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();
@@ -86,6 +90,24 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
         bail!("apt-get said all went well, but these are not installed: {}", still.join(" "));
     }
     Ok(())
+}
+
+/// As [`ensure`], for packages with services: installing does not start them.
+pub fn ensure_stopped(wanted: &[&str]) -> Result<()> {
+    if wanted.iter().all(|package| is_installed(package)) {
+        return Ok(());
+    }
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    if policy.exists() {
+        return ensure(wanted);
+    }
+    // Debian's own way (invoke-rc.d(8)): 101 forbids every action.
+    fs::write(policy, "#!/bin/sh\nexit 101\n")
+        .and_then(|()| fs::set_permissions(policy, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("{}: as root?", policy.display()))?;
+    let done = ensure(wanted);
+    fs::remove_file(policy).with_context(|| policy.display().to_string())?;
+    done
 }
 
 /// The newest kernel package that the meta package `meta` names, and its version.
