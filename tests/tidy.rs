@@ -56,7 +56,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "config",
             ],
         ),
-        ("config", &["dhcp"]),
+        ("config", &["dhcp", "tftp"]),
         ("cli", &["config", "serve", "inventory"]),
         ("clock", &["machine"]),
         ("crash", &[]),

@@ -2,7 +2,7 @@
 //! length. And replays all of them: no recorded packet makes a decoder panic.
 
 use super::house::House;
-use provisioner::{dhcp::intake::Request, tftp::request::ReadRequest};
+use provisioner::{dhcp::intake::Request, tftp::request::Asked};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -91,7 +91,7 @@ async fn every_recorded_packet_is_replayed_without_a_panic() {
                 payload.iter().map(Vec::as_slice).chain((0..frame.len().min(80)).map(|n| &frame[n..]))
             {
                 requests += usize::from(Request::read(bytes).is_ok());
-                let _ = ReadRequest::read(bytes);
+                let _ = Asked::read(bytes);
             }
             if let Some(payload) = payload {
                 house.say(&payload).await;
@@ -122,7 +122,7 @@ async fn mutated_firmware_packets_never_panic() {
         }
         bytes.truncate(bytes.len() - random() as usize % bytes.len() * usize::from(random() % 3 == 0));
         house.say(&bytes).await;
-        let _ = ReadRequest::read(&bytes);
+        let _ = Asked::read(&bytes);
     }
 }
 

@@ -4,6 +4,7 @@ mod advertise;
 mod captures;
 mod clients;
 mod firmware;
+mod fleet;
 pub mod house;
 mod namespace;
 mod options;

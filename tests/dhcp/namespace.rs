@@ -43,6 +43,7 @@ impl Pair {
             format!("ip link add s0 type veth peer name c0 address {mac} netns {client}"),
             "ip addr add 10.88.0.1/24 dev s0".to_owned(),
             "ip link set s0 up".to_owned(),
+            "ip link set lo up".to_owned(),
         ] {
             good(run(&pair.server, &line));
         }
@@ -53,6 +54,23 @@ impl Pair {
     /// Runs a command line (words without spaces) among the clients, for at most 30 seconds.
     pub fn client(&self, line: &str) -> Output {
         run(&self.client, &format!("timeout 30 {line}"))
+    }
+
+    /// A program on the server's side.
+    pub fn in_server(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.server.id().to_string(), "--net"]).arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `work` in a thread of the clients' namespace; the threads that it starts are there, too.
+    pub fn among_clients<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.client.id())).unwrap();
+        let inside = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        };
+        thread::scope(|scope| scope.spawn(inside).join()).unwrap()
     }
 
     /// Runs `work` in a thread of the server's namespace, for ever.

@@ -7,11 +7,14 @@ pub mod bmc_simulator;
 
 pub mod accelerator;
 pub mod assets;
+pub mod fleet;
 pub mod libvirt;
 pub mod machines;
 pub mod namespace;
 pub mod process;
 pub mod qmp;
+#[cfg(feature = "relay")]
+pub mod relay;
 pub mod serial;
 pub mod sushy;
 pub mod venv;

@@ -45,8 +45,9 @@ pub async fn start(
     if let Some(tftp) = &house.config.tftp {
         let socket =
             UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-        let (files, ear) = (Files::new(files.files()), ear.clone());
-        parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+        let networks = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
+        let (settings, files, ear) = (tftp.settings(networks), Files::new(files.files()), ear.clone());
+        parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
     }
     let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
     let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();

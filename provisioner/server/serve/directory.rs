@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
 /// How old it may be while it is being read anew.
 const DIRECTORY_AGE_MAX: Duration = Duration::from_secs(1);
-/// How long a packet waits for it to be read anew; then what was declared before is its answer.
+/// How long a packet waits for what is declared to be read anew; then what was declared before is its answer.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 /// After a reading that failed the next one waits for so long.
 const READ_PAUSE: Duration = Duration::from_secs(2);
@@ -39,13 +39,18 @@ pub struct Declared {
 
 struct Source {
     db: Db,
-    memory: RwLock<Arc<Memory>>,
-    /// When a reading failed.
-    tried: RwLock<Option<Time>>,
+    held: RwLock<Held>,
+}
+
+#[derive(Clone)]
+struct Held {
+    memory: Arc<Memory>,
+    read: Time,
+    /// When it is to be read anew.
+    fresh_until: Time,
 }
 
 struct Memory {
-    read: Time,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
     /// Of machines whose answers are declared.
     particulars: HashMap<Mac, Arc<Particulars>>,
@@ -54,9 +59,14 @@ struct Memory {
     reserved: Arc<HashSet<Ipv4Addr>>,
 }
 
-impl Memory {
-    fn is_younger(&self, age: Duration, now: Time) -> bool {
-        now.since(self.read) < age && self.read <= now
+impl Held {
+    /// A clock that was set back must not make it fresh for ever.
+    fn is_fresh(&self, now: Time) -> bool {
+        now < self.fresh_until && self.fresh_until <= now + READ_PAUSE
+    }
+
+    fn is_of_late(&self, now: Time) -> bool {
+        self.read <= now && now.since(self.read) < DIRECTORY_AGE_MAX
     }
 }
 
@@ -64,69 +74,59 @@ impl Declared {
     /// Reads what is declared: without it every machine would be taken for an unknown one. `https`: base URL of the TLS
     /// listener as machines reach it.
     pub async fn open(house: &House, https: String) -> Result<Self, StoreError> {
-        let first = read(&house.db, house.clock.now()).await?;
-        let (memory, tried) = (RwLock::new(Arc::new(first)), RwLock::default());
-        Ok(Self {
-            source: Arc::new(Source { db: house.db.clone(), memory, tried }),
-            reading: Arc::default(),
-            clock: house.clock.clone(),
-            discovery: house.config.discovery,
-            https,
-        })
+        let (db, clock, now) = (house.db.clone(), house.clock.clone(), house.clock.now());
+        let memory = Arc::new(read(&db).await?);
+        let held = RwLock::new(Held { memory, read: now, fresh_until: now + DIRECTORY_AGE });
+        let source = Arc::new(Source { db, held });
+        Ok(Self { source, reading: Arc::default(), clock, discovery: house.config.discovery, https })
     }
 
-    /// What was declared [`DIRECTORY_AGE`] ago or later; where that is to be read first, up to [`DIRECTORY_AGE_MAX`]: no
-    /// packet of a storm waits for the reading of a thousand machines.
+    /// What was declared [`DIRECTORY_AGE`] ago or later; while that is being read, up to [`DIRECTORY_AGE_MAX`]: no packet
+    /// of a storm waits for the reading of a thousand machines.
     async fn fresh(&self) -> Arc<Memory> {
         let now = self.clock.now();
-        let memory = self.source.memory();
-        if memory.is_younger(DIRECTORY_AGE, now) || self.source.has_failed(now) {
-            return memory;
+        let held = self.source.held();
+        if held.is_fresh(now) {
+            return held.memory;
         }
-        if memory.is_younger(DIRECTORY_AGE_MAX, now) {
-            if let Ok(reading) = self.reading.clone().try_lock_owned() {
-                let source = self.source.clone();
-                tokio::spawn(async move {
-                    source.renew(now).await;
-                    drop(reading);
-                });
-            }
-            return memory;
+        if let Ok(reading) = self.reading.clone().try_lock_owned() {
+            let source = self.source.clone();
+            tokio::spawn(async move {
+                source.renew(now).await;
+                drop(reading);
+            });
         }
-        let _reading = self.reading.lock().await;
-        if !self.source.memory().is_younger(DIRECTORY_AGE, now) && !self.source.has_failed(now) {
-            self.source.renew(now).await;
+        if !held.is_of_late(now) {
+            drop(self.reading.lock().await);
         }
-        self.source.memory()
+        self.source.held().memory
     }
 }
 
 impl Source {
-    fn memory(&self) -> Arc<Memory> {
-        self.memory.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn held(&self) -> Held {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn has_failed(&self, now: Time) -> bool {
-        let tried = *self.tried.read().unwrap_or_else(PoisonError::into_inner);
-        tried.is_some_and(|tried| now.since(tried) < READ_PAUSE && tried <= now)
-    }
-
+    /// What was declared a moment ago is a better answer than none: an error is told, and changes nothing.
     async fn renew(&self, now: Time) {
-        let why = match tokio::time::timeout(READ_LIMIT, read(&self.db, now)).await {
+        let done = tokio::time::timeout(READ_LIMIT, read(&self.db)).await;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        match done {
             Ok(Ok(read)) => {
-                *self.memory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
+                *held = Held { memory: Arc::new(read), read: now, fresh_until: now + DIRECTORY_AGE };
                 return;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer in {} s", READ_LIMIT.as_secs()),
-        };
-        // What was declared a moment ago is a better answer than none.
-        tracing::error!("DHCP: what is declared cannot be read: {why}");
-        *self.tried.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            Ok(Err(error)) => tracing::error!("DHCP: what is declared cannot be read: {error}"),
+            Err(_) => {
+                tracing::error!("DHCP: what is declared is not read in {} s", READ_LIMIT.as_secs());
+            }
+        }
+        held.fresh_until = now + READ_PAUSE;
     }
 }
 
-async fn read(db: &Db, now: Time) -> Result<Memory, StoreError> {
+async fn read(db: &Db) -> Result<Memory, StoreError> {
     let mut tx = db.read().await?;
     let all: Vec<Hardware> = store::declared::all(&mut tx, store::declared::Kind::Machine).await?;
     let profiles: Vec<Profile> = store::declared::all(&mut tx, store::declared::Kind::Profile).await?;
@@ -145,7 +145,7 @@ async fn read(db: &Db, now: Time) -> Result<Memory, StoreError> {
         }
     }
     let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-    Ok(Memory { read: now, machines, particulars, boots_by, reserved })
+    Ok(Memory { machines, particulars, boots_by, reserved })
 }
 
 /// The machine's own word goes before its profile's.

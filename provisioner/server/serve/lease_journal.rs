@@ -98,3 +98,70 @@ fn record(row: &Row) -> Result<LeaseRecord> {
     let machine = row.machine.as_deref().map(str::parse).transpose()?;
     Ok(LeaseRecord::Bound { ip, mac, client_id: client_id.transpose()?, machine, expires })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn records() -> impl Strategy<Value = Vec<LeaseRecord>> {
+        let one = (0u8..3, 0u8..60, 0u8..3, 0i64..1000).prop_map(|(kind, ip, mac, at)| {
+            let (ip, mac) = (Ipv4Addr::new(10, 88, 0, ip), Mac([0x52, 0x54, 0, 0, 0, mac]));
+            match kind {
+                0 => LeaseRecord::Bound {
+                    ip,
+                    mac,
+                    client_id: (at % 2 == 0).then(|| vec![1, 2]),
+                    machine: None,
+                    expires: Time(at),
+                },
+                1 => LeaseRecord::Declined { ip, mac, until: Time(at) },
+                _ => LeaseRecord::Ended { ip, mac },
+            }
+        });
+        // Enough for statements of many rows, with and without an end between them.
+        proptest::collection::vec(one, 0..200)
+    }
+
+    fn put(table: &mut HashMap<Ipv4Addr, LeaseRecord>, record: &LeaseRecord) {
+        match record {
+            LeaseRecord::Ended { ip, mac } => {
+                let owner = |kept: &LeaseRecord| match kept {
+                    LeaseRecord::Bound { mac, .. }
+                    | LeaseRecord::Declined { mac, .. }
+                    | LeaseRecord::Ended { mac, .. } => *mac,
+                };
+                if table.get(ip).is_some_and(|kept| owner(kept) == *mac) {
+                    table.remove(ip);
+                }
+            }
+            other => {
+                table.insert(other.address(), other.clone());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+        #[test]
+        fn a_batch_is_kept_as_if_its_records_came_one_by_one(
+            batches in proptest::collection::vec(records(), 1..4),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let folder = tempfile::tempdir().unwrap();
+                let journal = Journal(Db::sqlite(&folder.path().join("db")).await.unwrap());
+                let mut table = HashMap::new();
+                for batch in &batches {
+                    journal.commit(batch).await.unwrap();
+                    batch.iter().for_each(|record| put(&mut table, record));
+                }
+                let kept = kept(&journal.0).await.unwrap();
+                assert_eq!(kept.len(), table.len());
+                for record in kept {
+                    assert_eq!(table.get(&record.address()), Some(&record));
+                }
+            });
+        }
+    }
+}

@@ -1,15 +1,40 @@
 //! TFTP, read-only, from a map of names: no file system is reachable. [`transfer`] is the protocol as a function of
-//! (state, packet or silence, time); [`socket`] has the sockets and the clock.
+//! (state, packet or silence, time); [`port_each`] and [`port_shared`] have the sockets and the clock.
 //!
 //! In: read requests. Out: the bytes of a known name, and one [`Transferred`] per transfer for the timeline.
 
+mod admission;
+pub mod config;
+mod desk;
+mod lanes;
+mod port;
+mod port_each;
+mod port_shared;
 pub mod request;
-pub mod socket;
+pub mod round_trip;
+pub mod source;
 pub mod transfer;
+#[cfg(test)]
+mod transfer_tests;
 
 use bytes::Bytes;
+use config::Settings;
+use desk::Desk;
 use futures_util::future::BoxFuture;
-use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, net::SocketAddr, sync::Arc};
+use tokio::net::UdpSocket;
+
+/// Serves `files` on `socket` for ever. An error is one of the socket itself.
+pub async fn serve(
+    socket: UdpSocket,
+    settings: Settings,
+    files: Files,
+    hearing: Arc<dyn Hearing>,
+) -> io::Result<()> {
+    let (socket, single_port) = (socket.into_std()?, settings.single_port);
+    let desk = Desk::new(settings, files, hearing);
+    if single_port { port_shared::serve(socket, desk).await } else { port_each::serve(socket, desk).await }
+}
 
 /// Answers names that mean something else to each machine: GRUB under Secure Boot reads one fixed path, whichever machine
 /// it runs on.
@@ -79,7 +104,7 @@ pub struct Transferred {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Complete,
-    /// The client ended it: most firmware asks for the size first and breaks off with error 8.
+    /// Broken off, and why. Mostly by the client: much firmware asks for the size first and ends with error 8.
     Aborted(String),
     /// The client went silent.
     Silent,

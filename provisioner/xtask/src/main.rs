@@ -3,6 +3,7 @@
 mod assets;
 mod bench;
 mod console;
+mod fuzz;
 mod lab;
 mod packages;
 mod project;
@@ -56,6 +57,8 @@ enum Command {
     /// Measure beside a peer in the same run.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Search for inputs that break what reads the network, for as long as you like.
+    Fuzz(fuzz::Options),
     /// Run a command in a lab's namespaces: bridge br0 with 10.88.0.1, gone when the command ends.
     Namespace {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -94,6 +97,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lab(options) => lab::main(&options),
         Command::Test(options) => test::main(options),
         Command::Bench(bench) => bench::main(&bench),
+        Command::Fuzz(options) => fuzz::main(&options),
         Command::Namespace { command } => Ok(code_of(Namespace::run(&command)?)),
     }
 }

@@ -4,16 +4,19 @@
 mod generator;
 mod peers;
 mod perfdhcp;
-mod place;
 mod search;
 
-use super::{Output, Row, release_server};
+use super::{
+    Output, Row,
+    place::Place,
+    release_server,
+    usage::{peak_mib, processor_seconds},
+};
 use crate::{console::say, lab, packages, project::Project};
 use anyhow::{Context, Result};
 use clap::Args;
 use generator::{Load, quantile};
 use peers::Server;
-use place::Place;
 use provisioner_lab::{Namespace, namespace::Role, process::Daemon};
 use search::Trial;
 use std::{
@@ -93,7 +96,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         }
     }
     for one in &mut measured {
-        let memory = memory(one.daemon.id())?;
+        let memory = peak_mib(&mut one.daemon)?;
         one.note(SIZE, "highest resident", "MiB", memory);
     }
     options.output.put(&rows(&measured))?;
@@ -194,26 +197,6 @@ fn told(trial: Trial) -> Trial {
     let Trial { asked, rate, lost, cpu } = trial;
     say(&format!("  {asked:6}/s: {rate:8.0}/s, {:5.2} % lost, {cpu:4.0} µs", lost * 100.0));
     trial
-}
-
-/// Processor time that a server has used, with its children's; seconds.
-fn processor_seconds(daemon: &mut Daemon) -> Result<f64> {
-    daemon.must_run()?;
-    let file = format!("/proc/{}/stat", daemon.id());
-    let text = fs::read_to_string(&file).with_context(|| file.clone())?;
-    // After the name in parentheses, which may hold anything: utime and stime are the 12th and 13th.
-    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
-    Ok(ticks / 100.0)
-}
-
-/// The highest resident size that a process has had; MiB.
-fn memory(process: u32) -> Result<f64> {
-    let file = format!("/proc/{process}/status");
-    let text = fs::read_to_string(&file).with_context(|| file.clone())?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).with_context(|| file.clone())?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().with_context(|| file.clone())?;
-    Ok(kib / 1024.0)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -3,6 +3,10 @@
 
 mod boot;
 mod dhcp;
+mod place;
+mod storm;
+mod tftp;
+mod usage;
 
 use crate::{console::say, project::Project};
 use anyhow::{Context, Result};
@@ -21,12 +25,18 @@ pub enum Bench {
     Boot(boot::Options),
     /// DHCP beside Kea, dnsmasq and isc-dhcp-server: highest rates, latency, a storm of 10,000 clients.
     Dhcp(dhcp::Options),
+    /// A thousand machines powered on at once: DHCP, TFTP, boot script, claim.
+    Storm(storm::Options),
+    /// Files by TFTP, beside tftpd-hpa, atftpd, dnsmasq and the tftpd crate's server.
+    Tftp(tftp::Options),
 }
 
 pub fn main(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Boot(options) => boot::main(options),
         Bench::Dhcp(options) => dhcp::main(options),
+        Bench::Storm(options) => storm::main(options),
+        Bench::Tftp(options) => tftp::main(options),
     }
 }
 

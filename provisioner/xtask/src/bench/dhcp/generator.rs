@@ -1,7 +1,7 @@
 //! Clients on the server's own link: they broadcast, and hear broadcasts. Exchanges begin at a fixed rate, whether or not
 //! the server keeps up.
 
-use super::place::Place;
+use super::super::place::Place;
 use anyhow::{Context, Result, bail};
 use std::{
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},

@@ -1,7 +1,7 @@
 //! The servers that are measured, each with its leases on disk, no ping before an offer, and no line in its log for each
 //! packet.
 
-use super::place::{INTERFACE, NETWORK, POOL, Place, SERVER};
+use super::super::place::{INTERFACE, NETWORK, POOL, Place, SERVER};
 use crate::project::Project;
 use anyhow::{Context, Result};
 use provisioner_lab::process::Daemon;

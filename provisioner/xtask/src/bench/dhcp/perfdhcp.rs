@@ -1,7 +1,7 @@
 //! perfdhcp, Kea's own load generator. With DHCPv4 it plays a relay: its packets have a `giaddr`, and answers come to that
 //! address by unicast.
 
-use super::place::{Place, RELAY, SERVER};
+use super::super::place::{Place, RELAY, SERVER};
 use anyhow::{Context, Result};
 use provisioner_lab::process;
 

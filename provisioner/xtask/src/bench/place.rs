@@ -1,4 +1,4 @@
-//! Where one DHCP server is measured: a network namespace for it, one for its clients, and a veth pair between.
+//! Where one server is measured: a network namespace for it, one for its clients, and a veth pair between.
 
 use anyhow::{Context, Result, bail};
 use provisioner_lab::process;
@@ -31,6 +31,7 @@ impl Place {
             format!("-n {server} addr add {SERVER}/16 dev s0"),
             format!("-n {server} link set s0 up"),
             format!("-n {clients} addr add {RELAY}/16 dev c0"),
+            format!("-n {clients} link set lo up"),
             format!("-n {clients} link set c0 up"),
             // Where a broadcast goes.
             format!("-n {clients} route add default dev c0"),
@@ -38,6 +39,12 @@ impl Place {
             process::run("ip", line.split(' '))?;
         }
         Ok(this)
+    }
+
+    /// Takes every address of `network` for the clients' own, so that each of many machines speaks from its lease.
+    pub fn own(&self, network: &str) -> Result<()> {
+        let line = format!("-n {} route add local {network} dev lo", self.clients());
+        process::run("ip", line.split(' ')).map(|_| ())
     }
 
     fn server(&self) -> String {
