@@ -1,7 +1,7 @@
 //! iPXE scripts with any values: no value adds a line, or anything that iPXE expands.
 
 use provisioner::http::{
-    boot::{Argument, Script},
+    boot::{Argument, Door, Script},
     script::Builder,
 };
 
@@ -18,9 +18,11 @@ pub fn run(data: &[u8]) {
             None => Argument::Word(word.to_owned()),
         })
         .collect();
-    let empty = lines(&plain, Script::Agent { arguments: Vec::new() }).expect("no arguments are refused");
+    let empty = lines(&plain, Script::Agent { arguments: Vec::new(), door: Door::Plain })
+        .expect("no arguments are refused");
     for builder in [plain, builder] {
-        let Some(made) = lines(&builder, Script::Agent { arguments: arguments.clone() }) else { continue };
+        let script = Script::Agent { arguments: arguments.clone(), door: Door::Plain };
+        let Some(made) = lines(&builder, script) else { continue };
         assert_eq!(made.len(), empty.len(), "a value has made a line");
         for (made, empty) in made.iter().zip(&empty) {
             assert_eq!(

@@ -47,6 +47,9 @@ pub struct Http {
     pub listen: SocketAddr,
     /// HTTPS: the API, and the nodes that phone home.
     pub tls_listen: SocketAddr,
+    /// HTTPS also for firmware, which knows RSA only: for machines that are declared with `boot: https`.
+    #[serde(default)]
+    pub firmware_tls: bool,
     /// Name or address by which machines reach this server.
     pub public_host: String,
 }
@@ -58,6 +61,12 @@ pub struct Boot {
     pub ipxe_dir: PathBuf,
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
+    /// Kernel and initramfs as one signed file, which UEFI machines are given instead of the two.
+    #[serde(default)]
+    pub signed_agent: Option<PathBuf>,
+    /// Debian's signed shim and GRUB, for machines that are declared with `boot: shim`.
+    #[serde(default)]
+    pub shim_dir: Option<PathBuf>,
     /// Added to the agent's kernel command line.
     #[serde(default)]
     pub arguments: Vec<String>,
@@ -172,6 +181,8 @@ impl Config {
                 ipxe_dir: near(&boot.ipxe_dir),
                 kernel: near(&boot.kernel),
                 initramfs: near(&boot.initramfs),
+                signed_agent: boot.signed_agent.as_deref().map(near),
+                shim_dir: boot.shim_dir.as_deref().map(near),
                 arguments: boot.arguments,
             },
         })

@@ -29,6 +29,16 @@ pub fn hash(file: &Path) -> String {
 #[derive(Clone, Default)]
 pub struct Ways {
     pub discovery: bool,
+    /// Which of the assets' images the tiny profile installs; none: `tiny`.
+    pub image: Option<&'static str>,
+    /// Added to the machine's declaration.
+    pub declared: &'static str,
+    /// HTTPS for firmware, too.
+    pub firmware_tls: bool,
+    /// iPXE's folder; none: the assets' unsigned ones.
+    pub ipxe: Option<PathBuf>,
+    /// Added to the server's `[boot]`.
+    pub boot: String,
     /// The server's environment beside the usual.
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
@@ -62,12 +72,12 @@ impl House {
             for entry in fs::read_dir(file).unwrap() {
                 let entry = entry.unwrap();
                 let text = fs::read_to_string(entry.path()).unwrap();
-                fs::write(made.join(entry.file_name()), only_tiny(&text)).unwrap();
+                fs::write(made.join(entry.file_name()), only_tiny(&text, ways.image)).unwrap();
             }
         }
         fs::create_dir_all(hardware.join("machines")).unwrap();
         if let Some(spec) = machine {
-            fs::write(hardware.join("machines/node.yaml"), declaration(spec)).unwrap();
+            fs::write(hardware.join("machines/node.yaml"), declaration(spec) + ways.declared).unwrap();
         }
         for (name, text) in &ways.more {
             fs::write(hardware.join("machines").join(name), text).unwrap();
@@ -168,6 +178,12 @@ impl House {
         rows.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
+    /// What was heard of the machine, one line each.
+    pub fn timeline(&self) -> String {
+        let heard = self.accepted("heard");
+        heard.iter().filter_map(|event| event["what"].as_str()).collect::<Vec<_>>().join("\n")
+    }
+
     /// The first column of a query.
     pub fn rows(&self, query: &str) -> Vec<String> {
         use sqlx::Connection;
@@ -200,9 +216,10 @@ pub fn machine(folder: &Path, firmware: Firmware) -> VmSpec {
 }
 
 /// The sample files without their Debian parts, whose image a lab may lack.
-fn only_tiny(text: &str) -> String {
+fn only_tiny(text: &str, image: Option<&str>) -> String {
     let documents = text.split("---\n").filter(|document| document.contains("tiny"));
-    documents.collect::<Vec<_>>().join("---\n")
+    let tiny = documents.collect::<Vec<_>>().join("---\n");
+    image.map(|image| tiny.replace("tiny.raw", &format!("{image}.raw"))).unwrap_or(tiny)
 }
 
 fn declaration(spec: &VmSpec) -> String {
@@ -220,12 +237,14 @@ fn configuration(assets: &Assets, ways: &Ways) -> String {
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
          discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\n{dhcp}[tftp]\nlisten = \
+         public_host = \"{ADDRESS}\"\nfirmware_tls = {}\n{dhcp}[tftp]\nlisten = \
          \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
-         [\"console=ttyS0\", \"panic=10\"]\n",
+         [\"console=ttyS0\", \"panic=10\"]\n{}",
         assets.images(),
-        assets.ipxe(),
+        ways.firmware_tls,
+        ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),
-        assets.initramfs()
+        assets.initramfs(),
+        ways.boot,
     )
 }

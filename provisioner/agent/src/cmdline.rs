@@ -20,6 +20,10 @@ pub struct Cmdline {
 pub enum CmdlineError {
     #[error("the kernel command line has no {0}=; it must come from the server's boot script")]
     Missing(&'static str),
+    #[error(
+        "the kernel command line names another server's key than the one this agent was signed for; nothing was sent"
+    )]
+    OtherServer,
     #[error("{word}= on the kernel command line: {reason}")]
     Bad { word: &'static str, reason: String },
 }
@@ -55,6 +59,20 @@ impl Cmdline {
     }
 }
 
+/// Where a signed agent has the key of the only server it listens to: its image is covered by the signature, its command
+/// line is not.
+pub const PINNED_KEY: &str = "/etc/provisioner-server-key";
+
+impl Cmdline {
+    /// The same, where `pinned` ([`PINNED_KEY`]'s text, where there is one) names this server.
+    pub fn of_pinned_server(self, pinned: Option<&str>) -> Result<Self, CmdlineError> {
+        match pinned {
+            Some(key) if !key.trim().eq_ignore_ascii_case(&self.server_key) => Err(CmdlineError::OtherServer),
+            _ => Ok(self),
+        }
+    }
+}
+
 /// `BOOTIF=01-aa-bb-…`; absent or unreadable is `None`, for then any NIC with a link will do.
 pub fn boot_mac(text: &str) -> Option<Mac> {
     let value = value(text, word::BOOTIF)?;
@@ -83,6 +101,18 @@ mod tests {
             "ab".repeat(16),
             "cd".repeat(32)
         )
+    }
+
+    #[test]
+    fn a_signed_agent_listens_to_its_own_server_only() {
+        let parsed = Cmdline::parse(&line()).unwrap();
+        let own = format!("{}\n", "CD".repeat(32));
+        for pinned in [None, Some(own.as_str())] {
+            assert_eq!(parsed.clone().of_pinned_server(pinned).unwrap(), parsed);
+        }
+        for other in ["ce".repeat(32), String::new()] {
+            assert_eq!(parsed.clone().of_pinned_server(Some(&other)), Err(CmdlineError::OtherServer));
+        }
     }
 
     #[test]

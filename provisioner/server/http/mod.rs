@@ -9,6 +9,8 @@ pub mod boot_files;
 pub mod checked;
 pub mod content;
 pub mod error;
+pub mod firmware_tls;
+pub mod grub;
 pub mod images;
 pub mod listen;
 pub mod live;
@@ -122,9 +124,11 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
     finish(routes.merge(listen::loopback_only(api::routes(app))))
 }
 
-/// The TLS listener: operators, and nodes that phone home.
-pub fn tls(app: &App) -> Router {
-    finish(common().with_state(app.clone()).merge(api::routes(app)))
+/// The TLS listener: operators, nodes that phone home, and machines whose firmware knows this server's authority.
+pub fn tls(app: &App, boot_files: Router) -> Router {
+    let boot = Router::new().route("/boot/{file}", get(boot::script_by_tls).head(boot::head));
+    let routes = common().merge(boot).with_state(app.clone()).merge(boot_files);
+    finish(routes.merge(api::routes(app)))
 }
 
 fn common() -> Router<App> {

@@ -3,7 +3,8 @@
 use super::{
     House,
     directory::Declared,
-    hearing::{Ear, HEARD_MAX, Recorder},
+    grub,
+    hearing::Ear,
     lease_journal::{Journal, kept},
 };
 use crate::{
@@ -17,36 +18,29 @@ use crate::{
         sockets,
         subnet::Subnet,
     },
-    http::boot_files::BootFiles,
+    http::{App, boot_files::BootFiles},
     tftp::{self, Files},
-    workflow::Engine,
 };
 use anyhow::{Context, Result, bail};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
+use tokio::{net::UdpSocket, task::JoinSet};
 
 /// Starts what the configuration asks for.
 pub async fn start(
     parts: &mut JoinSet<Result<()>>,
     house: &House,
-    engine: &Engine,
+    app: &App,
+    ear: Arc<Ear>,
     files: &BootFiles,
     plain: SocketAddr,
     secure: SocketAddr,
 ) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.iter().all(|one| !one.is_on()) {
-        // Nobody would speak to the recorder: it would end at once, and the server with it.
-        return Ok(());
-    }
-    let (told, telling) = mpsc::channel(HEARD_MAX);
-    let recorder = Recorder { engine: engine.clone(), db: house.db.clone() };
-    parts.spawn(async move { recorder.run(telling).await });
-    let ear = Arc::new(Ear { told });
     if let Some(tftp) = &house.config.tftp {
         let socket =
             UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
         let networks = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
-        let (settings, files, ear) = (tftp.settings(networks), Files::new(files.files()), ear.clone());
+        let files = Files::new(files.files()).with(grub::Configs::new(app));
+        let (settings, ear) = (tftp.settings(networks), ear.clone());
         parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
     }
     let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);

@@ -1,7 +1,9 @@
 //! What the boot plane hears, written into the timelines of the machines it is about.
 
+use super::House;
 use crate::{
     dhcp::{self, Heard, intake::Malformed},
+    http::boot_files::{self, Served},
     machine::{Event, MachineId},
     store::{self, Db, StoreError},
     tftp::{self, End, Transferred},
@@ -10,7 +12,8 @@ use crate::{
 use anyhow::Result;
 use provisioner_wire::MachineName;
 use std::net::IpAddr;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Things heard and not yet written down; more are dropped, and that is logged.
 pub const HEARD_MAX: usize = 4096;
@@ -66,6 +69,26 @@ impl tftp::Hearing for Ear {
         };
         self.tell(Whose::Address(t.peer.ip()), format!("tftp {}: {end}", t.file));
     }
+}
+
+impl boot_files::Hearing for Ear {
+    fn served(&self, served: Served) {
+        let Served { peer, file, bytes, of, milliseconds } = served;
+        let what = if bytes == of {
+            format!("http {file}: {bytes} bytes in {milliseconds} ms")
+        } else {
+            format!("http {file}: the client went away after {bytes} of {of} bytes")
+        };
+        self.tell(Whose::Address(peer), what);
+    }
+}
+
+/// An ear, and the recorder behind it as one of `parts`: it ends when the last ear is gone.
+pub fn listen(parts: &mut JoinSet<Result<()>>, house: &House, engine: &Engine) -> Arc<Ear> {
+    let (told, telling) = mpsc::channel(HEARD_MAX);
+    let recorder = Recorder { engine: engine.clone(), db: house.db.clone() };
+    parts.spawn(async move { recorder.run(telling).await });
+    Arc::new(Ear { told })
 }
 
 /// Writes what was heard into the timelines of the machines it is about.
