@@ -21,10 +21,8 @@ pub fn run(data: &[u8]) {
     let empty = lines(&plain, Script::Agent { arguments: Vec::new(), door: Door::Plain })
         .expect("no arguments are refused");
     for builder in [plain, builder] {
-        let Some(made) = lines(&builder, Script::Agent { arguments: arguments.clone(), door: Door::Plain })
-        else {
-            continue;
-        };
+        let script = Script::Agent { arguments: arguments.clone(), door: Door::Plain };
+        let Some(made) = lines(&builder, script) else { continue };
         assert_eq!(made.len(), empty.len(), "a value has made a line");
         for (made, empty) in made.iter().zip(&empty) {
             assert_eq!(

@@ -57,6 +57,31 @@ async fn a_rejected_machine_boots_its_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_sent_to_its_disk_as_its_record_says() {
+    let server = Server::start().await;
+    let url = format!("{}/boot/{MAC}.ipxe", server.plain);
+    for (disk, status, has, has_not) in [
+        (None, 200, "sanboot", "shell"),
+        (Some("exit"), 200, "exit 1", "sanboot"),
+        (Some("sanboot"), 200, "sanboot", "exit"),
+        (Some("not-found"), 404, "boots its own disk", "ipxe"),
+    ] {
+        let mut hardware = super::hardware("node-1", MAC);
+        if let Some(disk) = disk {
+            hardware["quirks"] = json!({ "disk": disk });
+        }
+        let put = server.api(Method::PUT, "/api/v1/machines/node-1", Some(hardware)).await;
+        assert!(put.0.is_success(), "{put:?}");
+        server.until("node-1", |m| m.phase == Phase::Available).await;
+        let answer = server.http.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{disk:?}");
+        let text = answer.text().await.unwrap();
+        let commands: String = text.lines().filter(|l| !l.starts_with("# ")).collect();
+        assert!(commands.contains(has) && !commands.contains(has_not), "{disk:?}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_declared_machine_keeps_its_identity_though_it_was_rejected() {
     let server = Server::start().await;
     server.declare("node-1", MAC).await;

@@ -174,3 +174,43 @@ fn a_client_that_asks_for_an_address_of_elsewhere_is_corrected() {
     net.udhcpc("-r 192.168.77.5");
     assert!(net.told().lines().any(|l| l == "ip=10.88.0.42"));
 }
+
+/// A DISCOVER as a frame, with the flags that are given; prints where the answer's frame and packet are addressed to, and
+/// whether the server asked for the client by ARP.
+const FRAMES: &str = r#"
+import socket, struct, sys
+mac = bytes.fromhex("525400000042")
+bootp = struct.pack("!4BIHH", 1, 1, 6, 0, 7, 0, int(sys.argv[1], 16)) + bytes(16) + mac + bytes(202)
+bootp += bytes([99, 130, 83, 99, 53, 1, 1, 255])
+udp = struct.pack("!4H", 68, 67, 8 + len(bootp), 0) + bootp
+head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
+total = sum(struct.unpack("!10H", head))
+total = (total & 0xffff) + (total >> 16)
+head = head[:10] + struct.pack("!H", 0xffff - total) + head[12:]
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.bind(("c0", 0))
+s.settimeout(10)
+s.send(b"\xff" * 6 + mac + b"\x08\x00" + head + udp)
+asked = 0
+while True:
+    frame, sender = s.recvfrom(2000)
+    if sender[2] == 4:
+        continue
+    asked += frame[12:14] == b"\x08\x06"
+    if frame[12:14] == b"\x08\x00" and frame[36:38] == b"\x00\x44":
+        print(frame[:6].hex(), socket.inet_ntoa(frame[30:34]), asked)
+        break
+"#;
+
+#[test]
+fn a_client_without_an_address_is_answered_by_unicast_without_arp() {
+    let net = Net::new(reserved(42));
+    let script = net.path("frames.py");
+    fs::write(&script, FRAMES).unwrap();
+    let told = |flags: &str| {
+        let line = format!("python3 {} {flags}", script.display());
+        good(net.pair.client(&line)).trim().to_owned()
+    };
+    assert_eq!(told("0"), "525400000042 10.88.0.42 0");
+    assert_eq!(told("8000"), "ffffffffffff 255.255.255.255 0", "it wants a broadcast");
+}

@@ -144,7 +144,7 @@ async fn a_machine_may_be_led_otherwise_than_its_kind() {
         (Some(PxeLead::Skip), Some(&b"PXEClient"[..]), Some(Lead::Skip.vendor_options()), true),
         (Some(PxeLead::Ask), Some(b"PXEClient"), None, false),
     ] {
-        let own = Particulars { quirks: Quirks { pxe }, ..Particulars::default() };
+        let own = Particulars { quirks: Quirks { pxe, disk: None }, ..Particulars::default() };
         let mut house = house("", own);
         let offer = house.say(&packet(MAC, uefi)).await;
         assert_eq!(option(&offer, 60), class, "{pxe:?}");

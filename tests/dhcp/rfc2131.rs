@@ -43,11 +43,13 @@ const NAK: u8 = 6;
 const EVERYONE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
 
 #[tokio::test]
-async fn rfc2131_4_3_2_init_reboot_is_acknowledged_by_broadcast() {
+async fn rfc2131_4_3_2_init_reboot_is_acknowledged_as_its_broadcast_flag_says() {
     let mut house = House::new([]);
     let address = lease(&mut house).await;
     let asked = packet(MAC, &[(53, &[3]), (50, &address)]);
-    assert_eq!(sent(&mut house, asked).await, Some((ACK, EVERYONE)));
+    let own = SocketAddrV4::new(address.into(), 68);
+    assert_eq!(sent(&mut house, asked.clone()).await, Some((ACK, own)));
+    assert_eq!(sent(&mut house, at(10, &[0x80, 0], asked)).await, Some((ACK, EVERYONE)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use super::house::{House, Ways, machine, patience};
 use provisioner_lab::{
-    Vm, VmSpec,
+    Netboot, Vm, VmSpec,
     namespace::BRIDGE,
     process::{self, Daemon},
 };
@@ -103,13 +103,17 @@ fn declared(spec: &VmSpec, pxe: Option<&str>) -> String {
 /// Boots `firmware` beside `kind`; what the server wrote.
 fn boots_our_script(kind: Beside, firmware: Firmware, pxe: Option<&str>) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let spec = machine(folder.path(), firmware);
+    boots(kind, folder.path(), machine(folder.path(), firmware), pxe)
+}
+
+fn boots(kind: Beside, folder: &Path, spec: VmSpec, pxe: Option<&str>) -> String {
+    let firmware = spec.firmware;
     let more = vec![("node.yaml", declared(&spec, pxe))];
     let house = House::open(None, Ways { more, dhcp: Some(PROXY), ..Ways::default() });
-    let _other = Other::start(kind, folder.path());
+    let _other = Other::start(kind, folder);
     let mut vm = Vm::start(spec).unwrap();
     let log = || String::from_utf8_lossy(&house.server_log()).into_owned();
-    let other = || fs::read_to_string(folder.path().join("other.log")).unwrap_or_default();
+    let other = || fs::read_to_string(folder.join("other.log")).unwrap_or_default();
     let came = vm.wait_for(OUR_SCRIPT, patience(60));
     let heard: Vec<String> = log().lines().filter(|l| l.contains("dhcp")).map(str::to_owned).collect();
     assert!(came.is_ok(), "{came:?}\n{}\n{}", heard.join("\n"), process::tail(&other()));
@@ -172,4 +176,13 @@ fn uefi_that_is_told_option_60_by_its_dhcp_server_asks_port_4011() {
     vm.wait_for(OUR_SCRIPT, patience(60)).unwrap();
     let told = house.rows("SELECT event FROM events WHERE kind = 'heard' ORDER BY seq").join("\n");
     assert!(told.contains("acknowledged") && told.contains("told on port 4011"), "{told}");
+}
+
+#[test]
+#[ignore = "needs root, QEMU and boot assets: run by `cargo xtask test`"]
+fn uefi_boots_by_http_beside_dnsmasq() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = VmSpec { netboot: Netboot::Http, ..machine(folder.path(), Firmware::Uefi) };
+    let told = boots(Beside::Dnsmasq, folder.path(), spec, None);
+    assert!(told.contains("boot/files/snponly.efi"), "{told}");
 }

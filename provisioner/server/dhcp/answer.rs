@@ -10,7 +10,7 @@ use super::{
     subnet::Subnet,
 };
 use dhcproto::v4::MessageType;
-use provisioner_wire::MachineName;
+use provisioner_wire::{Mac, MachineName};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 const SERVER_PORT: u16 = 67;
@@ -38,6 +38,8 @@ pub struct Answer<'a> {
 pub struct Reply {
     pub bytes: Vec<u8>,
     pub to: SocketAddrV4,
+    /// Whose `to` is where that host answers no ARP yet: to be told to the kernel, or the reply goes to everyone.
+    pub neighbour: Option<Mac>,
 }
 
 impl Answer<'_> {
@@ -60,19 +62,22 @@ impl Answer<'_> {
         let file = boot.filter(|b| b.lead != Lead::Ask).map_or("", |b| b.file.as_str());
         let header = Header { ciaddr, yiaddr, siaddr, flags, file };
         let bytes = packet::bytes(request, &header, self.options(kind, boot));
-        Some(Reply { bytes, to: self.destination(nak) })
+        let to = self.destination(nak, yiaddr);
+        let neighbour = (yiaddr == *to.ip() && ciaddr != yiaddr).then_some(request.mac);
+        Some(Reply { bytes, to, neighbour })
     }
 
-    /// RFC 2131 §4.1. A client without an address and without the broadcast flag wants unicast to an address that it
-    /// cannot yet answer ARP for: it gets a broadcast, which it hears as well.
-    fn destination(&self, nak: bool) -> SocketAddrV4 {
+    /// RFC 2131 §4.1.
+    fn destination(&self, nak: bool, given: Ipv4Addr) -> SocketAddrV4 {
         let Request { giaddr, ciaddr, .. } = self.request;
         if !giaddr.is_unspecified() {
             SocketAddrV4::new(*giaddr, SERVER_PORT)
         } else if !ciaddr.is_unspecified() && !nak {
             SocketAddrV4::new(*ciaddr, CLIENT_PORT)
-        } else {
+        } else if self.request.wants_broadcast() || given.is_unspecified() {
             SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
+        } else {
+            SocketAddrV4::new(given, CLIENT_PORT)
         }
     }
 

@@ -73,7 +73,9 @@ fn rfc2131_4_1_where_answers_go() {
     let nak = Decision::Nak("no");
     for (flags, ciaddr, giaddr, decision, to) in [
         (0x8000, NOWHERE, NOWHERE, Decision::Offer(GIVEN), everyone),
-        (0, NOWHERE, NOWHERE, Decision::Offer(GIVEN), everyone),
+        (0x8000, NOWHERE, NOWHERE, Decision::Ack(GIVEN), everyone),
+        (0, NOWHERE, NOWHERE, Decision::Offer(GIVEN), own),
+        (0, NOWHERE, NOWHERE, Decision::Ack(GIVEN), own),
         (0, NOWHERE, RELAY, Decision::Offer(GIVEN), relay),
         (0x8000, NOWHERE, RELAY, Decision::Ack(GIVEN), relay),
         (0, GIVEN, NOWHERE, Decision::Ack(GIVEN), own),
@@ -83,6 +85,8 @@ fn rfc2131_4_1_where_answers_go() {
     ] {
         let reply = reply(&bytes(flags, ciaddr, giaddr, DISCOVER), decision, None);
         assert_eq!(reply.to, to, "{flags:x} {ciaddr} {giaddr} {decision:?}");
+        let answers_no_arp = to == own && ciaddr == NOWHERE;
+        assert_eq!(reply.neighbour, answers_no_arp.then_some(Mac(intake::MAC)), "{flags:x} {ciaddr}");
         let broadcast = reply.bytes[10] & 0x80 != 0;
         assert_eq!(broadcast, flags != 0 || (decision == nak && giaddr == RELAY));
     }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod heard;
 pub mod intake;
 pub mod lease;
+pub mod neighbour;
 pub mod options;
 pub mod packet;
 pub mod patience;

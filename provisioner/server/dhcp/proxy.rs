@@ -51,7 +51,7 @@ pub fn offer(request: &Request, client: &Client, server: Ipv4Addr, boot: &BootFi
         relay if !relay.is_unspecified() => SocketAddrV4::new(relay, SERVER_PORT),
         _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
     };
-    Reply { bytes: packet::bytes(request, &header, options), to }
+    Reply { bytes: packet::bytes(request, &header, options), to, neighbour: None }
 }
 
 /// The ACK on port 4011, to who asked.
@@ -71,7 +71,7 @@ pub fn acknowledge(
         options.put(quirks::VENDOR, [BOOT_ITEM, 4, *a, *b, *c, *d, 255]);
     }
     let header = header(request, request.ciaddr, server, &boot.file);
-    Reply { bytes: packet::bytes(request, &header, options), to: peer }
+    Reply { bytes: packet::bytes(request, &header, options), to: peer, neighbour: None }
 }
 
 fn header<'a>(request: &Request, ciaddr: Ipv4Addr, siaddr: Ipv4Addr, file: &'a str) -> Header<'a> {

@@ -3,12 +3,13 @@
 use super::{
     Directory, Hearing, LeaseJournal,
     answer::Reply,
+    neighbour::Neighbours,
     server::{Keeper, Promise, Server},
     subnet::Subnet,
 };
 use crate::clock::Clock;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
@@ -80,13 +81,13 @@ pub async fn serve<D: Directory, J: LeaseJournal, H: Hearing>(
     mut server: Server<D, J, H>,
     clock: Clock,
 ) {
-    let socket = Arc::new(socket);
+    let out = Arc::new(Out::new(socket));
     let (promised, promises) = mpsc::channel(PROMISES_MAX);
     // Ends with this future: it has the only sender.
     let mut keeping = JoinSet::new();
-    keeping.spawn(keep(socket.clone(), server.keeper(), promises));
+    keeping.spawn(keep(out.clone(), server.keeper(), promises));
     loop {
-        let packets = match receive(&socket).await {
+        let packets = match receive(&out.socket).await {
             Ok(packets) => packets,
             Err(error) => {
                 tracing::warn!("DHCP: {error}");
@@ -100,14 +101,14 @@ pub async fn serve<D: Directory, J: LeaseJournal, H: Hearing>(
             return;
         }
         for reply in decided.at_once {
-            send(&socket, &reply).await;
+            out.send(&reply).await;
         }
     }
 }
 
 /// Commits all that has been promised meanwhile with one transaction, and sends its answers.
 async fn keep<J: LeaseJournal, H: Hearing>(
-    socket: Arc<UdpSocket>,
+    out: Arc<Out>,
     keeper: Keeper<J, H>,
     mut promises: mpsc::Receiver<Promise>,
 ) {
@@ -116,7 +117,7 @@ async fn keep<J: LeaseJournal, H: Hearing>(
             promise.and(later);
         }
         for reply in keeper.keep(promise).await {
-            send(&socket, &reply).await;
+            out.send(&reply).await;
         }
     }
 }
@@ -135,16 +136,42 @@ async fn receive(socket: &UdpSocket) -> io::Result<Vec<Vec<u8>>> {
     Ok(packets)
 }
 
-/// A client that cannot be reached by unicast is still there: it hears a broadcast.
-async fn send(socket: &UdpSocket, reply: &Reply) {
-    let sent = socket.send_to(&reply.bytes, SocketAddr::from(reply.to)).await;
-    let Err(error) = sent else { return };
-    tracing::debug!(to = %reply.to, "DHCP: {error}; broadcast instead");
-    if reply.to.port() == SERVER_PORT {
-        return;
+/// The way out.
+struct Out {
+    socket: UdpSocket,
+    /// None where the kernel does not tell.
+    neighbours: Option<Neighbours>,
+}
+
+impl Out {
+    /// `socket` is bound to one interface.
+    fn new(socket: UdpSocket) -> Self {
+        let interface = SockRef::from(&socket).device().ok().flatten();
+        let interface = interface.and_then(|name| String::from_utf8(name).ok()).unwrap_or_default();
+        let neighbours = Neighbours::open(&interface)
+            .inspect_err(|error| tracing::warn!(interface, "DHCP: answers are broadcast: {error}"))
+            .ok();
+        Self { socket, neighbours }
     }
-    let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, reply.to.port());
-    if let Err(error) = socket.send_to(&reply.bytes, SocketAddr::from(everyone)).await {
-        tracing::warn!(to = %reply.to, "DHCP: answer not sent: {error}");
+
+    /// A client that cannot be reached by unicast is still there: it hears a broadcast.
+    async fn send(&self, reply: &Reply) {
+        let Err(error) = self.send_to(reply).await else { return };
+        tracing::debug!(to = %reply.to, "DHCP: {error}; broadcast instead");
+        if reply.to.port() == SERVER_PORT {
+            return;
+        }
+        let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, reply.to.port());
+        if let Err(error) = self.socket.send_to(&reply.bytes, SocketAddr::from(everyone)).await {
+            tracing::warn!(to = %reply.to, "DHCP: answer not sent: {error}");
+        }
+    }
+
+    async fn send_to(&self, reply: &Reply) -> io::Result<()> {
+        if let Some(mac) = reply.neighbour {
+            let unknown = || io::Error::other("the kernel cannot be told of neighbours");
+            self.neighbours.as_ref().ok_or_else(unknown)?.put(*reply.to.ip(), mac)?;
+        }
+        self.socket.send_to(&reply.bytes, SocketAddr::from(reply.to)).await.map(|_| ())
     }
 }

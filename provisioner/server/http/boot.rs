@@ -5,6 +5,7 @@ use super::{
     error::{ApiError, Path, Query, Result, accepted},
 };
 use crate::{
+    inventory::{DiskBoot, Hardware},
     machine::{
         Event, Machine,
         boot::{Boot, boots},
@@ -32,8 +33,8 @@ pub enum Script {
     Agent { arguments: Vec<Argument>, door: Door },
     /// The agent would boot, and there is none for this processor.
     NoAgent { architecture: &'static str },
-    /// Boot the machine's own disk, as its firmware needs.
-    Disk,
+    /// Boot the machine's own disk; `by`: as its record says its firmware needs it.
+    Disk { by: Option<DiskBoot> },
     /// Nothing for this machine; go on with the boot order.
     Nothing,
 }
@@ -146,7 +147,14 @@ async fn decide(app: &App, machine: &Machine, told: &Told, door: Door) -> Result
     let who = clean(&format!("{} {}", told.uuid, told.serial));
     let what = if who.is_empty() { "boots its disk".to_owned() } else { format!("boots its disk ({who})") };
     app.engine().record(machine.id, &Event::Heard { what }).await?;
-    Ok(Script::Disk)
+    Ok(Script::Disk { by: disk_boot(app, machine).await? })
+}
+
+async fn disk_boot(app: &App, machine: &Machine) -> Result<Option<DiskBoot>> {
+    let (mut tx, name) = (app.db().read().await?, machine.name.to_string());
+    let hardware: Option<Hardware> =
+        store::declared::get(&mut tx, store::declared::Kind::Machine, &name).await?;
+    Ok(hardware.and_then(|hardware| hardware.quirks.disk))
 }
 
 async fn still_boots_agent(app: &App, machine: &Machine, boot_id: &BootId) -> Result<bool> {
@@ -166,6 +174,9 @@ fn arguments(app: &App, machine: &Machine, boot_id: &BootId) -> Vec<Argument> {
 }
 
 fn answer(app: &App, script: &Script) -> Result<Response> {
+    if *script == (Script::Disk { by: Some(DiskBoot::NotFound) }) {
+        return Err(ApiError::NotFound("this machine boots its own disk".to_owned()));
+    }
     let text = (app.scripts())(script).map_err(ApiError::internal)?;
     Ok(no_store(text))
 }

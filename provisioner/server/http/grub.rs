@@ -31,7 +31,7 @@ pub async fn config(app: &App, ip: IpAddr) -> Result<Option<String>> {
 /// An error names the value that cannot stand in a configuration, unless the value is secret.
 fn text(script: &Script, mac: Mac) -> std::result::Result<String, String> {
     let arguments = match script {
-        Script::Disk => return Ok(DISK.to_owned()),
+        Script::Disk { .. } => return Ok(DISK.to_owned()),
         Script::Nothing | Script::NoAgent { .. } => return Ok(NOTHING.to_owned()),
         Script::Agent { arguments, .. } => arguments,
     };

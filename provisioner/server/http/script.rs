@@ -2,10 +2,13 @@
 //! word, or that iPXE would expand (`${…}`), is an error and not a new line (CVE-2026-46447 was one).
 
 use super::boot::{Argument, Door, Script};
+use crate::inventory::DiskBoot;
 
 const AGENT: &str = include_str!("../../../ipxe/agent.ipxe");
 const NO_AGENT: &str = include_str!("../../../ipxe/no-agent.ipxe");
 const DISK: &str = include_str!("../../../ipxe/disk.ipxe");
+const DISK_EXIT: &str = include_str!("../../../ipxe/disk-exit.ipxe");
+const DISK_SANBOOT: &str = include_str!("../../../ipxe/disk-sanboot.ipxe");
 const NOTHING: &str = include_str!("../../../ipxe/nothing.ipxe");
 /// Kernels take 2,048 bytes on x86; iPXE's own words need some.
 const ARGUMENTS_MAX: usize = 1800;
@@ -87,7 +90,14 @@ impl Builder {
     /// The whole text; an error names the value that cannot stand in it, unless the value is secret.
     pub fn text(&self, script: &Script) -> Result<String, String> {
         let (arguments, door) = match script {
-            Script::Disk => return Ok(DISK.to_owned()),
+            Script::Disk { by } => {
+                return Ok(match by {
+                    Some(DiskBoot::Exit) => DISK_EXIT,
+                    Some(DiskBoot::Sanboot) => DISK_SANBOOT,
+                    None | Some(DiskBoot::NotFound) => DISK,
+                }
+                .to_owned());
+            }
             Script::Nothing => return Ok(NOTHING.to_owned()),
             Script::NoAgent { architecture } => return Ok(NO_AGENT.replace("{{architecture}}", architecture)),
             Script::Agent { arguments, door } => (arguments, door),

@@ -73,12 +73,27 @@ pub struct Quirks {
     /// How its PXE ROM is led to its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pxe: Option<PxeLead>,
+    /// How it is sent to its own disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskBoot>,
 }
 
 impl Quirks {
     fn is_none(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Firmware differs in what it does once iPXE has nothing to boot. Without a word: the disk by name, then the exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskBoot {
+    /// iPXE is left; the firmware goes on with its boot order.
+    Exit,
+    /// iPXE starts the first disk itself.
+    Sanboot,
+    /// There is no script: HTTP 404.
+    NotFound,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub mod values;
 
 pub use check::check;
 pub use dhcp_options::DhcpOptions;
-pub use hardware::{Bmc, BootBy, Hardware, Nic, Password, PxeLead, Quirks, Values};
+pub use hardware::{Bmc, BootBy, DiskBoot, Hardware, Nic, Password, PxeLead, Quirks, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
 pub use json::{check_change, from_json};
 pub use load::load;

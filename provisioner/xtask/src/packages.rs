@@ -27,6 +27,7 @@ pub const LAB: &[&str] = &[
     "dnsmasq-base",
     "iproute2",
     "ipxe-qemu",
+    "kea-dhcp4-server",
     "libvirt-clients",
     "libvirt-daemon-system",
     "ovmf",
