@@ -3,7 +3,7 @@
 use provisioner_lab::{
     Assets, Namespace, VmSpec,
     accelerator::Accelerator,
-    namespace::{ADDRESS, Role},
+    namespace::{ADDRESS, ADDRESS6, BRIDGE, Role},
     process::{self, Daemon, until},
 };
 use provisioner_wire::{Mac, report::Firmware};
@@ -29,6 +29,22 @@ pub fn hash(file: &Path) -> String {
 #[derive(Clone, Default)]
 pub struct Ways {
     pub discovery: bool,
+    /// Which of the assets' images the tiny profile installs; none: `tiny`.
+    pub image: Option<&'static str>,
+    /// Added to the machine's declaration.
+    pub declared: &'static str,
+    /// HTTPS for firmware, too.
+    pub firmware_tls: bool,
+    /// iPXE's folder; none: the assets' unsigned ones.
+    pub ipxe: Option<PathBuf>,
+    /// The agent's initramfs; none: the assets'.
+    pub initramfs: Option<PathBuf>,
+    /// Added to the server's `[boot]`.
+    pub boot: String,
+    /// DHCPv6 in place of DHCPv4: the rest of its section.
+    pub ipv6: Option<&'static str>,
+    /// Nothing at the server has an IPv4 address.
+    pub no_ipv4: bool,
     /// The server's environment beside the usual.
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
@@ -62,12 +78,13 @@ impl House {
             for entry in fs::read_dir(file).unwrap() {
                 let entry = entry.unwrap();
                 let text = fs::read_to_string(entry.path()).unwrap();
-                fs::write(made.join(entry.file_name()), only_tiny(&text)).unwrap();
+                fs::write(made.join(entry.file_name()), only_tiny(&text, ways.image)).unwrap();
             }
         }
         fs::create_dir_all(hardware.join("machines")).unwrap();
         if let Some(spec) = machine {
-            fs::write(hardware.join("machines/node.yaml"), declaration(spec)).unwrap();
+            fs::write(hardware.join("machines/node.yaml"), declaration(spec, ways.no_ipv4) + ways.declared)
+                .unwrap();
         }
         for (name, text) in &ways.more {
             fs::write(hardware.join("machines").join(name), text).unwrap();
@@ -121,7 +138,7 @@ impl House {
         if method == "POST" {
             command.args(["-H", "Content-Type: application/json", "-d", "{}"]);
         }
-        process::output(command.arg(format!("https://{ADDRESS}:8443{path}")))
+        process::output(command.arg(format!("https://{}:8443{path}", host(&self.ways))))
     }
 
     pub fn try_get(&self, path: &str) -> anyhow::Result<Value> {
@@ -168,6 +185,12 @@ impl House {
         rows.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
+    /// What was heard of the machine, one line each.
+    pub fn timeline(&self) -> String {
+        let heard = self.accepted("heard");
+        heard.iter().filter_map(|event| event["what"].as_str()).collect::<Vec<_>>().join("\n")
+    }
+
     /// The first column of a query.
     pub fn rows(&self, query: &str) -> Vec<String> {
         use sqlx::Connection;
@@ -189,6 +212,11 @@ impl House {
     }
 }
 
+/// The server, in a URL.
+fn host(ways: &Ways) -> String {
+    if ways.no_ipv4 { format!("[{ADDRESS6}]") } else { ADDRESS.to_string() }
+}
+
 /// A raw disk: what is on it can be read without QEMU.
 pub fn machine(folder: &Path, firmware: Firmware) -> VmSpec {
     let mut spec = VmSpec::new("node", firmware, folder);
@@ -200,32 +228,42 @@ pub fn machine(folder: &Path, firmware: Firmware) -> VmSpec {
 }
 
 /// The sample files without their Debian parts, whose image a lab may lack.
-fn only_tiny(text: &str) -> String {
+fn only_tiny(text: &str, image: Option<&str>) -> String {
     let documents = text.split("---\n").filter(|document| document.contains("tiny"));
-    documents.collect::<Vec<_>>().join("---\n")
+    let tiny = documents.collect::<Vec<_>>().join("---\n");
+    image.map(|image| tiny.replace("tiny.raw", &format!("{image}.raw"))).unwrap_or(tiny)
 }
 
-fn declaration(spec: &VmSpec) -> String {
+fn declaration(spec: &VmSpec, no_ipv4: bool) -> String {
     let firmware = if spec.firmware == Firmware::Uefi { "uefi" } else { "bios" };
+    let address = match no_ipv4 {
+        true => "address6: fd88::11/64".to_owned(),
+        false => format!("address: 10.88.0.11/24\n    gateway: {ADDRESS}\n    nameservers: [{ADDRESS}]"),
+    };
     format!(
-        "name: node\nuuid: {}\nfirmware: {firmware}\nnics:\n  - mac: {}\n    address: 10.88.0.11/24\n    \
-         gateway: {ADDRESS}\n    nameservers: [{ADDRESS}]\nprofile: tiny-node\n",
+        "name: node\nuuid: {}\nfirmware: {firmware}\nnics:\n  - mac: {}\n    {address}\nprofile: tiny-node\n",
         spec.uuid, spec.mac
     )
 }
 
 fn configuration(assets: &Assets, ways: &Ways) -> String {
-    let (discovery, dhcp) = (ways.discovery, ways.dhcp.unwrap_or(DHCP));
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let discovery = ways.discovery;
+    let (host, bare) = (host(ways), host(ways).trim_matches(['[', ']']).to_owned());
+    let dhcp = match ways.ipv6 {
+        Some(rest) => format!("[[dhcp6]]\ninterface = \"{BRIDGE}\"\n{rest}"),
+        None => ways.dhcp.unwrap_or(DHCP).to_owned(),
+    };
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
-         discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\n{dhcp}[tftp]\nlisten = \
-         \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
-         [\"console=ttyS0\", \"panic=10\"]\n",
+         discovery = {discovery}\n[http]\nlisten = \"{host}:8080\"\ntls_listen = \"{host}:8443\"\n\
+         public_host = \"{bare}\"\nfirmware_tls = {}\n{dhcp}[tftp]\nlisten = \"{host}:69\"\n[boot]\n\
+         ipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = [\"console=ttyS0\", \"panic=10\"]\n{}",
         assets.images(),
-        assets.ipxe(),
+        ways.firmware_tls,
+        ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),
-        assets.initramfs()
+        ways.initramfs.clone().unwrap_or_else(|| assets.initramfs()),
+        ways.boot,
     )
 }

@@ -1,7 +1,7 @@
 //! The story: look at the hardware, claim, then do one order after the other until one says to leave.
 
 use crate::{
-    cmdline::{Cmdline, CmdlineError},
+    cmdline::{Cmdline, CmdlineError, PINNED_KEY},
     disk::{
         block::BlockDevice,
         find::{FindError, find},
@@ -54,7 +54,8 @@ impl Settings {
     /// For the machine that this runs on, as its kernel command line says.
     pub fn of_this_machine() -> Result<Self, CmdlineError> {
         let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let cmdline = Cmdline::parse(&text)?;
+        let pinned = std::fs::read_to_string(PINNED_KEY).ok();
+        let cmdline = Cmdline::parse(&text)?.of_pinned_server(pinned.as_deref())?;
         let shell = cmdline.shell_on_failure;
         Ok(Self {
             cmdline,

@@ -1,5 +1,6 @@
 //! Where `cargo xtask boot-assets` puts what machines boot.
 
+use crate::vm::Board;
 use anyhow::{Result, bail};
 use provisioner_wire::report::Firmware;
 use std::path::{Path, PathBuf};
@@ -82,12 +83,25 @@ impl Assets {
     }
 }
 
-/// OVMF's code and its variable store, as Debian's package has them; none for BIOS, which QEMU brings itself.
-pub fn ovmf(firmware: Firmware) -> Option<(&'static Path, &'static Path)> {
-    match firmware {
-        Firmware::Bios => None,
-        Firmware::Uefi => {
-            Some((Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd")))
+/// The firmware's code and the variable store that a new machine begins with, as Debian's packages have them; none for
+/// BIOS, which QEMU brings itself.
+pub fn firmware(firmware: Firmware, board: &Board) -> Option<(&'static Path, &Path)> {
+    let (code, variables) = match (firmware, board) {
+        (Firmware::Bios, _) => return None,
+        (Firmware::Uefi, Board::Pc) => {
+            ("/usr/share/OVMF/OVMF_CODE_4M.fd", Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd"))
         }
-    }
+        (Firmware::Uefi, Board::SecureBoot { variables }) => {
+            ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", variables.as_path())
+        }
+        (Firmware::Uefi, Board::Arm64) => {
+            ("/usr/share/AAVMF/AAVMF_CODE.fd", Path::new("/usr/share/AAVMF/AAVMF_VARS.fd"))
+        }
+    };
+    Some((Path::new(code), variables))
+}
+
+/// OVMF's variable store with Microsoft's keys in it and Secure Boot on: as machines are sold.
+pub fn stock_key_variables() -> PathBuf {
+    PathBuf::from("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 }

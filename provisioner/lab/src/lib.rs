@@ -22,4 +22,4 @@ pub mod vm;
 pub use assets::Assets;
 pub use machines::{Identity, LabMachine, RedfishMachines};
 pub use namespace::Namespace;
-pub use vm::{BootOrder, Vm, VmSpec};
+pub use vm::{Board, BootOrder, Netboot, Vm, VmSpec};

@@ -116,7 +116,7 @@ impl Libvirt {
             Accelerator::Kvm => ("kvm", "host-passthrough"),
             Accelerator::Tcg => ("qemu", "maximum"),
         };
-        let (loader, rom) = match assets::ovmf(domain.firmware) {
+        let (loader, rom) = match assets::firmware(domain.firmware, &vm::Board::Pc) {
             // Without the ROM OVMF's own PXE runs, as on real boards.
             Some((code, variables)) => (
                 format!(

@@ -26,6 +26,27 @@ pub enum BootOrder {
     Disk,
 }
 
+/// What the machine is, beside its firmware's kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Board {
+    /// A PC without Secure Boot.
+    #[default]
+    Pc,
+    /// A PC whose UEFI enforces Secure Boot with the keys in this variable store.
+    SecureBoot { variables: PathBuf },
+    /// An arm64 server, UEFI without Secure Boot.
+    Arm64,
+}
+
+/// By what UEFI boots from the network; BIOS knows PXE only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Netboot {
+    #[default]
+    Pxe,
+    /// HTTP Boot, and HTTPS where the firmware knows an authority.
+    Http,
+}
+
 /// What a machine is made of. Identity follows from the name where [`VmSpec::new`] makes it.
 #[derive(Debug, Clone)]
 pub struct VmSpec {
@@ -41,6 +62,12 @@ pub struct VmSpec {
     /// A slow disk, in bytes a second: time for a fault while it is written. 0: as fast as it goes.
     pub disk_write_rate: u64,
     pub boot: BootOrder,
+    pub board: Board,
+    pub netboot: Netboot,
+    /// An EFI signature list of the authorities that UEFI's HTTPS trusts.
+    pub authorities: Option<PathBuf>,
+    /// Names and texts for QEMU's fw_cfg: `opt/org.tianocore/IPv4PXESupport`, `no`.
+    pub fw_cfg: Vec<(&'static str, &'static str)>,
     /// No NIC at all: for booting a disk outside any namespace.
     pub network: bool,
     pub memory_mib: u32,
@@ -64,6 +91,10 @@ impl VmSpec {
             disk_serial: disk_serial_of(name),
             disk_write_rate: 0,
             boot: BootOrder::Network,
+            board: Board::default(),
+            netboot: Netboot::default(),
+            authorities: None,
+            fw_cfg: Vec::new(),
             network: true,
             memory_mib: 1024,
             cpus: 1,
@@ -211,18 +242,29 @@ fn format_of(disk: &Path) -> &'static str {
 
 fn command(spec: &VmSpec) -> Result<Command> {
     let at = |name: &str| spec.folder.join(name).display().to_string();
-    let mut qemu = Command::new("qemu-system-x86_64");
+    let arm64 = spec.board == Board::Arm64;
+    let mut qemu = Command::new(if arm64 { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
     qemu.args(["-name", &spec.name, "-nodefaults", "-no-user-config", "-display", "none"]);
-    qemu.args(Accelerator::here().arguments());
+    if arm64 {
+        // On a PC this is always emulated; a plain core, for each extension costs time.
+        qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "cortex-a72"]);
+    } else {
+        qemu.args(Accelerator::here().arguments());
+    }
     qemu.args(["-m", &spec.memory_mib.to_string(), "-smp", &spec.cpus.to_string()]);
     qemu.args(["-uuid", &spec.uuid.to_string(), "-smbios"]);
     qemu.arg(format!("type=1,manufacturer=Lab,product=LabVM,serial={},uuid={}", spec.serial, spec.uuid));
     qemu.arg("-serial").arg(format!("file:{}", at("serial.log")));
     qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", at("qmp.sock")));
-    qemu.arg("-chardev").arg(format!("file,path={},id=firmware", at("firmware.log")));
-    qemu.args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware"]);
+    if !arm64 {
+        qemu.arg("-chardev").arg(format!("file,path={},id=firmware", at("firmware.log")));
+        qemu.args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware"]);
+    }
     // Newer OVMF does no network boot without a source of random numbers.
     qemu.args(["-device", "virtio-rng-pci"]);
+    for (name, text) in &spec.fw_cfg {
+        qemu.arg("-fw_cfg").arg(format!("name={name},string={text}"));
+    }
     add_firmware(&mut qemu, spec)?;
     add_disk(&mut qemu, spec);
     if spec.network {
@@ -232,18 +274,34 @@ fn command(spec: &VmSpec) -> Result<Command> {
 }
 
 fn add_firmware(qemu: &mut Command, spec: &VmSpec) -> Result<()> {
-    let Some((code, variables)) = assets::ovmf(spec.firmware) else {
+    let Some((code, variables)) = assets::firmware(spec.firmware, &spec.board) else {
         // graphics=off puts SeaBIOS, and so iPXE, on the serial port.
         qemu.args(["-machine", "q35,graphics=off"]);
         return Ok(());
     };
     let own = spec.folder.join("efi-variables.fd");
     if !own.exists() {
-        fs::copy(variables, &own).with_context(|| format!("{} (package ovmf)", variables.display()))?;
+        fs::copy(variables, &own)
+            .with_context(|| format!("{} (packages ovmf, qemu-efi-aarch64)", variables.display()))?;
     }
-    qemu.args(["-machine", "q35", "-drive"]);
-    qemu.arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={}", code.display()));
+    match spec.board {
+        Board::Pc => qemu.args(["-machine", "q35"]),
+        // System management mode keeps the variables from everybody but the firmware; S3 would be a way round it.
+        Board::SecureBoot { .. } => qemu
+            .args(["-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"])
+            .args(["-global", "ICH9-LPC.disable_s3=1"]),
+        Board::Arm64 => qemu.args(["-machine", "virt"]),
+    };
+    qemu.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={}", code.display()));
     qemu.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", own.display()));
+    if spec.netboot == Netboot::Http {
+        for protocol in ["IPv4PXESupport", "IPv6PXESupport"] {
+            qemu.args(["-fw_cfg", &format!("name=opt/org.tianocore/{protocol},string=no")]);
+        }
+    }
+    if let Some(list) = &spec.authorities {
+        qemu.args(["-fw_cfg", &format!("name=etc/edk2/https/cacerts,file={}", list.display())]);
+    }
     Ok(())
 }
 

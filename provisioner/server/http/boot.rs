@@ -29,11 +29,20 @@ pub const BOOT_ID_LIVES: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Script {
     /// Boot the agent. Arguments are `name=value` or bare words of its kernel command line.
-    Agent { arguments: Vec<Argument> },
+    Agent { arguments: Vec<Argument>, door: Door },
+    /// The agent would boot, and there is none for this processor.
+    NoAgent { architecture: &'static str },
     /// Boot the machine's own disk, as its firmware needs.
     Disk,
     /// Nothing for this machine; go on with the boot order.
     Nothing,
+}
+
+/// The listener that a script was asked from: its files come by the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Plain,
+    Tls,
 }
 
 /// One word of the kernel command line.
@@ -62,33 +71,51 @@ pub type Scripts = dyn Fn(&Script) -> std::result::Result<String, String> + Send
 pub struct Told {
     uuid: String,
     serial: String,
+    /// `arm64`, as DHCP has put it into the script's URL; empty: x86.
+    arch: String,
 }
 
-/// `file` is `52-54-00-12-34-56.ipxe`, or with colons.
+/// On the plain listener. `file` is `52-54-00-12-34-56.ipxe`, or with colons.
 pub async fn script(
     State(app): State<App>,
     Path(file): Path<String>,
     Query(told): Query<Told>,
 ) -> Result<Response> {
-    let mac: Mac = file
-        .strip_suffix(".ipxe")
-        .unwrap_or(&file)
+    answer(&app, &script_of(&app, mac_of(&file)?, &told, Door::Plain).await?)
+}
+
+/// As [`script`], on the TLS listener.
+pub async fn script_by_tls(
+    State(app): State<App>,
+    Path(file): Path<String>,
+    Query(told): Query<Told>,
+) -> Result<Response> {
+    answer(&app, &script_of(&app, mac_of(&file)?, &told, Door::Tls).await?)
+}
+
+fn mac_of(file: &str) -> Result<Mac> {
+    file.strip_suffix(".ipxe")
+        .unwrap_or(file)
         .parse()
-        .map_err(|e: provisioner_wire::ids::IdError| ApiError::NotFound(e.to_string()))?;
+        .map_err(|e: provisioner_wire::ids::IdError| ApiError::NotFound(e.to_string()))
+}
+
+/// What the machine with this MAC is told to boot. For the agent a boot id is minted and recorded.
+pub async fn script_of(app: &App, mac: Mac, told: &Told, door: Door) -> Result<Script> {
     let known = store::machines::by_mac(&mut app.db().read().await?, mac).await?;
     let machine = match known {
         Some(machine) => machine,
-        None if !app.settings().discovery => return answer(&app, &Script::Nothing),
+        None if !app.settings().discovery => return Ok(Script::Nothing),
         None => match discover(app.engine(), mac).await {
             Ok(machine) => machine,
             Err(DiscoverError::Store(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(%mac, "not discovered: {error}");
-                return answer(&app, &Script::Nothing);
+                return Ok(Script::Nothing);
             }
         },
     };
-    answer(&app, &decide(&app, &machine, &told).await?)
+    decide(app, &machine, told, door).await
 }
 
 /// `HEAD`: what kind of answer there would be. A look is no boot: no boot id is minted for it.
@@ -96,12 +123,17 @@ pub async fn head() -> Response {
     no_store(String::new())
 }
 
-async fn decide(app: &App, machine: &Machine, told: &Told) -> Result<Script> {
+async fn decide(app: &App, machine: &Machine, told: &Told, door: Door) -> Result<Script> {
     if boots(machine) == Boot::Agent {
+        if told.arch == "arm64" {
+            let what = "asks for the agent, and there is none for arm64: nothing was booted".to_owned();
+            app.engine().record(machine.id, &Event::Heard { what }).await?;
+            return Ok(Script::NoAgent { architecture: "arm64" });
+        }
         let boot_id = fresh()?;
         let expires = app.engine().now() + BOOT_ID_LIVES;
         // The script's values are checked before anything is recorded.
-        let script = Script::Agent { arguments: arguments(app, machine, &boot_id) };
+        let script = Script::Agent { arguments: arguments(app, machine, &boot_id), door };
         (app.scripts())(&script).map_err(ApiError::internal)?;
         let event = Event::ScriptServed { boot_hash: boot_id.hash(), expires };
         match accepted(app.engine().submit(machine.id, &event).await?) {

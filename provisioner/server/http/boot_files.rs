@@ -4,23 +4,30 @@
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    extract::{ConnectInfo, Path, Request, State},
+    http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
 use bytes::Bytes;
+use futures_util::stream;
 use provisioner_wire::ids::hex;
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     io,
+    net::{IpAddr, SocketAddr},
     path::{Path as FilePath, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 pub const KERNEL: &str = "vmlinuz";
 pub const INITRAMFS: &str = "initramfs.img";
+pub const SIGNED_AGENT: &str = "agent.efi";
+/// The names that firmware is given and that shim asks for.
+pub const SHIM: [&str; 2] = ["shimx64.efi", "grubx64.efi"];
 /// What `dhcp/bootfile` may name, where it is there; a test holds the two lists together.
 pub const IPXE: [&str; 10] = [
     "undionly.kpxe",
@@ -35,16 +42,46 @@ pub const IPXE: [&str; 10] = [
     "ipxe-loong64.efi",
 ];
 
+/// Beside the kernel, as sha256sum writes it.
+const SUMS: &str = "SHA256SUMS";
+
 #[derive(Debug, thiserror::Error)]
-#[error("boot file {}: {source} (made by `cargo xtask boot-assets`)", path.display())]
-pub struct LoadError {
-    path: PathBuf,
-    source: io::Error,
+pub enum LoadError {
+    #[error("boot file {}: {source} (made by `cargo xtask boot-assets`)", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("boot file {}: its SHA-256 is {found}, and {SUMS} beside it says {expected}: make the boot assets anew", path.display())]
+    Changed { path: PathBuf, found: String, expected: String },
+}
+
+/// One answer's end: how much of it went out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub peer: IpAddr,
+    pub file: String,
+    /// Handed to the connection.
+    pub bytes: usize,
+    /// Asked for.
+    pub of: usize,
+    pub milliseconds: u64,
+}
+
+/// Where the ends of answers are told. Must not block.
+pub trait Hearing: Send + Sync + 'static {
+    fn served(&self, served: Served);
 }
 
 /// The files by name, with their ETags.
-#[derive(Debug, Clone)]
-pub struct BootFiles(Arc<BTreeMap<String, (Bytes, HeaderValue)>>);
+#[derive(Clone)]
+pub struct BootFiles {
+    files: Arc<BTreeMap<String, (Bytes, HeaderValue)>>,
+    hearing: Option<Arc<dyn Hearing>>,
+}
+
+impl std::fmt::Debug for BootFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.files.keys()).finish()
+    }
+}
 
 impl BootFiles {
     /// Kernel, initramfs and at least one iPXE binary must be there.
@@ -57,27 +94,72 @@ impl BootFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::debug!(file = %path.display(), "missing: machines that need it cannot boot from here");
                 }
-                Err(source) => return Err(LoadError { path, source }),
+                Err(source) => return Err(LoadError::Read { path, source }),
             }
         }
         if files.is_empty() {
-            return Err(LoadError { path: ipxe.join("*"), source: io::ErrorKind::NotFound.into() });
+            let source = io::ErrorKind::NotFound.into();
+            return Err(LoadError::Read { path: ipxe.join("*"), source });
         }
         tracing::info!(folder = %ipxe.display(), files = ?files.keys(), "iPXE");
         for (name, path) in [(KERNEL, kernel), (INITRAMFS, initramfs)] {
-            let bytes = std::fs::read(path).map_err(|source| LoadError { path: path.to_owned(), source })?;
+            let bytes = read(path)?;
+            check(path, &bytes)?;
             insert(&mut files, name, bytes);
         }
-        Ok(Self(Arc::new(files)))
+        Ok(Self { files: Arc::new(files), hearing: None })
+    }
+
+    /// Adds [`SIGNED_AGENT`]: kernel and initramfs as one signed file.
+    pub fn with_signed_agent(self, path: &FilePath) -> Result<Self, LoadError> {
+        self.with(&[(SIGNED_AGENT, path.to_owned())])
+    }
+
+    /// Adds Debian's signed shim and GRUB.
+    pub fn with_shim(self, folder: &FilePath) -> Result<Self, LoadError> {
+        self.with(&SHIM.map(|name| (name, folder.join(name))))
+    }
+
+    fn with(self, more: &[(&str, PathBuf)]) -> Result<Self, LoadError> {
+        let mut files = Arc::unwrap_or_clone(self.files);
+        for (name, path) in more {
+            let bytes = read(path)?;
+            insert(&mut files, name, bytes);
+        }
+        Ok(Self { files: Arc::new(files), ..self })
+    }
+
+    /// Tells `hearing` what [`Self::router`] serves.
+    #[must_use]
+    pub fn heard_by(self, hearing: Arc<dyn Hearing>) -> Self {
+        Self { hearing: Some(hearing), ..self }
     }
 
     pub fn files(&self) -> impl Iterator<Item = (String, Bytes)> + '_ {
-        self.0.iter().map(|(name, (bytes, _))| (name.clone(), bytes.clone()))
+        self.files.iter().map(|(name, (bytes, _))| (name.clone(), bytes.clone()))
     }
 
     /// `GET|HEAD /boot/files/{name}`. Firmware wants an exact Content-Length on both, and no redirect.
     pub fn router(&self) -> Router {
         Router::new().route("/boot/files/{name}", get(file)).with_state(self.clone())
+    }
+}
+
+fn read(path: &FilePath) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+/// Holds a file to the line that [`SUMS`] in its folder has for it; a file of no line is not held to anything.
+fn check(path: &FilePath, bytes: &[u8]) -> Result<(), LoadError> {
+    let sums = std::fs::read_to_string(path.with_file_name(SUMS)).unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let expected = sums.lines().find_map(|line| line.split_once("  ").filter(|(_, n)| *n == name));
+    let found = hex(&Sha256::digest(bytes));
+    match expected {
+        Some((expected, _)) if expected != found => {
+            Err(LoadError::Changed { path: path.to_owned(), found, expected: expected.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -87,12 +169,9 @@ fn insert(files: &mut BTreeMap<String, (Bytes, HeaderValue)>, name: &str, bytes:
     files.insert(name.to_owned(), (bytes.into(), etag));
 }
 
-async fn file(
-    State(files): State<BootFiles>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Response<Body> {
-    let Some((bytes, etag)) = files.0.get(&name) else {
+async fn file(State(files): State<BootFiles>, Path(name): Path<String>, request: Request) -> Response<Body> {
+    let headers = request.headers();
+    let Some((bytes, etag)) = files.files.get(&name) else {
         return (StatusCode::NOT_FOUND, "no such boot file\n").into_response();
     };
     let kind = if name.ends_with(".efi") { "application/efi" } else { "application/octet-stream" };
@@ -104,15 +183,55 @@ async fn file(
     let unchanged = headers.get(header::IF_RANGE).is_none_or(|wanted| wanted == etag);
     let asked = headers.get(header::RANGE).and_then(|v| v.to_str().ok()).filter(|_| unchanged);
     match asked.map_or(Range::Whole, |text| range(text, bytes.len())) {
-        Range::Whole => (common, bytes.clone()).into_response(),
+        Range::Whole => (common, files.body(&name, bytes.clone(), &request)).into_response(),
         Range::Part(from, to) => {
-            let part = bytes.slice(from..to);
+            let part = files.body(&name, bytes.slice(from..to), &request);
             let place = format!("bytes {from}-{}/{}", to - 1, bytes.len());
             (StatusCode::PARTIAL_CONTENT, common, [(header::CONTENT_RANGE, place)], part).into_response()
         }
         Range::Outside => {
             let place = format!("bytes */{}", bytes.len());
             (StatusCode::RANGE_NOT_SATISFIABLE, common, [(header::CONTENT_RANGE, place)]).into_response()
+        }
+    }
+}
+
+/// An answer on its way. Dropped: it has ended, whole or not.
+struct Sending {
+    left: Bytes,
+    served: Served,
+    since: Instant,
+    hearing: Arc<dyn Hearing>,
+}
+
+/// Small enough that what a client left behind shows, large enough to cost nothing.
+const PIECE: usize = 64 << 10;
+
+impl BootFiles {
+    fn body(&self, name: &str, bytes: Bytes, request: &Request) -> impl IntoResponse + use<> {
+        let length = [(header::CONTENT_LENGTH, bytes.len())].map(|(name, number)| (name, number.to_string()));
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let (Some(hearing), Some(ConnectInfo(peer))) = (&self.hearing, peer) else {
+            return (length, Body::from(bytes));
+        };
+        let (peer, file, of) = (peer.ip().to_canonical(), name.to_owned(), bytes.len());
+        let served = Served { peer, file, bytes: 0, of, milliseconds: 0 };
+        let sending = Sending { left: bytes, served, since: Instant::now(), hearing: hearing.clone() };
+        let pieces = stream::unfold(sending, async |mut sending| {
+            let piece = sending.left.split_to(sending.left.len().min(PIECE));
+            sending.served.bytes += piece.len();
+            (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), sending))
+        });
+        (length, Body::from_stream(pieces))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // Nothing went out: the answer to a HEAD.
+        if self.served.bytes > 0 {
+            let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.hearing.served(Served { milliseconds, ..self.served.clone() });
         }
     }
 }
@@ -152,6 +271,23 @@ fn range(text: &str, length: usize) -> Range {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_kernel_or_initramfs_that_was_changed_is_not_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["snponly.efi", KERNEL, INITRAMFS] {
+            std::fs::write(at(name), name).unwrap();
+        }
+        let load = || BootFiles::load(folder.path(), &at(KERNEL), &at(INITRAMFS));
+        load().unwrap();
+        let right = hex(&Sha256::digest(INITRAMFS));
+        std::fs::write(at(SUMS), format!("{right}  {INITRAMFS}\n")).unwrap();
+        load().unwrap();
+        std::fs::write(at(INITRAMFS), "another").unwrap();
+        let refused = load().unwrap_err().to_string();
+        assert!(refused.contains("initramfs.img: its SHA-256 is") && refused.contains(&right), "{refused}");
+    }
 
     #[test]
     fn ranges() {

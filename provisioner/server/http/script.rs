@@ -1,9 +1,10 @@
 //! The text of iPXE scripts, made of the files in `ipxe/` and checked values. A value that would be more than one
 //! word, or that iPXE would expand (`${…}`), is an error and not a new line (CVE-2026-46447 was one).
 
-use super::boot::{Argument, Script};
+use super::boot::{Argument, Door, Script};
 
 const AGENT: &str = include_str!("../../../ipxe/agent.ipxe");
+const NO_AGENT: &str = include_str!("../../../ipxe/no-agent.ipxe");
 const DISK: &str = include_str!("../../../ipxe/disk.ipxe");
 const NOTHING: &str = include_str!("../../../ipxe/nothing.ipxe");
 /// Kernels take 2,048 bytes on x86; iPXE's own words need some.
@@ -11,9 +12,13 @@ const ARGUMENTS_MAX: usize = 1800;
 
 /// One value that may stand in a script: printable ASCII without spaces, quotes, `$`, `\`, `#` or control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Word(String);
+pub(super) struct Word(String);
 
 impl Word {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn new(text: &str) -> Result<Self, String> {
         let fine =
             |c: char| c.is_ascii_graphic() && !matches!(c, '$' | '"' | '\'' | '\\' | '`' | '#' | '|' | '&');
@@ -32,39 +37,73 @@ fn clip(text: &str) -> String {
     text.chars().take(60).flat_map(char::escape_default).collect()
 }
 
-/// Makes scripts whose files are below `base` (`http://10.88.0.1:8080`).
+/// The words of `arguments`, each as `shown` writes it, one space apart. An error names the value that cannot stand in a
+/// boot script, unless the value is secret.
+pub(super) fn line_of<'a>(
+    arguments: impl IntoIterator<Item = &'a Argument>,
+    shown: impl Fn(Word) -> String,
+) -> Result<String, String> {
+    let words = arguments.into_iter().map(|argument| match argument {
+        Argument::Word(word) => Word::new(word),
+        Argument::Pair(name, value) => Word::new(value)
+            .map(|w| Word(format!("{name}={}", w.0)))
+            .map_err(|_| format!("{name} cannot stand in a boot script")),
+    });
+    let line = words.map(|word| word.map(&shown)).collect::<Result<Vec<_>, _>>()?.join(" ");
+    if line.len() > ARGUMENTS_MAX {
+        return Err(format!(
+            "the kernel arguments are {} bytes long; {ARGUMENTS_MAX} is the most",
+            line.len()
+        ));
+    }
+    Ok(line)
+}
+
+/// Makes scripts whose files are where the script came from.
 #[derive(Debug, Clone)]
 pub struct Builder {
-    files: Word,
+    plain: Word,
+    tls: Option<Word>,
+    signed_agent: bool,
 }
 
 impl Builder {
+    /// `base`: the plain listener as machines reach it, `http://10.88.0.1:8080`.
     pub fn new(base: &str) -> Result<Self, String> {
-        Ok(Self { files: Word::new(&format!("{}/boot/files", base.trim_end_matches('/')))? })
+        Ok(Self { plain: files(base)?, tls: None, signed_agent: false })
+    }
+
+    /// `base`: the TLS listener as machines reach it.
+    pub fn with_tls(self, base: &str) -> Result<Self, String> {
+        Ok(Self { tls: Some(files(base)?), ..self })
+    }
+
+    /// Whether UEFI machines are given kernel and initramfs as one signed file.
+    #[must_use]
+    pub fn with_signed_agent(self, signed_agent: bool) -> Self {
+        Self { signed_agent, ..self }
     }
 
     /// The whole text; an error names the value that cannot stand in it, unless the value is secret.
     pub fn text(&self, script: &Script) -> Result<String, String> {
-        let arguments = match script {
+        let (arguments, door) = match script {
             Script::Disk => return Ok(DISK.to_owned()),
             Script::Nothing => return Ok(NOTHING.to_owned()),
-            Script::Agent { arguments } => arguments,
+            Script::NoAgent { architecture } => return Ok(NO_AGENT.replace("{{architecture}}", architecture)),
+            Script::Agent { arguments, door } => (arguments, door),
         };
-        let words = arguments.iter().map(|argument| match argument {
-            Argument::Word(word) => Word::new(word).map(|w| w.0),
-            Argument::Pair(name, value) => Word::new(value)
-                .map(|w| format!("{name}={}", w.0))
-                .map_err(|_| format!("{name} cannot stand in a boot script")),
-        });
-        let line = words.collect::<Result<Vec<_>, _>>()?.join(" ");
-        if line.len() > ARGUMENTS_MAX {
-            return Err(format!(
-                "the kernel arguments are {} bytes long; {ARGUMENTS_MAX} is the most",
-                line.len()
-            ));
-        }
-        Ok(AGENT.replace("{{files}}", &self.files.0).replace("{{arguments}}", &line))
+        let files = match door {
+            Door::Plain => &self.plain,
+            Door::Tls => self.tls.as_ref().ok_or("there is no TLS listener for boot files")?,
+        };
+        let line = line_of(arguments, |word| word.0)?;
+        let uefi = if self.signed_agent { "signed" } else { "parts" };
+        Ok(AGENT.replace("{{uefi}}", uefi).replace("{{files}}", &files.0).replace("{{arguments}}", &line))
     }
+}
+
+fn files(base: &str) -> Result<Word, String> {
+    Word::new(&format!("{}/boot/files", base.trim_end_matches('/')))
 }
 
 #[cfg(test)]
@@ -77,7 +116,11 @@ mod tests {
     }
 
     fn agent(words: &[&str]) -> Script {
-        Script::Agent { arguments: words.iter().map(|w| Argument::Word((*w).to_owned())).collect() }
+        by_door(words, Door::Plain)
+    }
+
+    fn by_door(words: &[&str], door: Door) -> Script {
+        Script::Agent { arguments: words.iter().map(|w| Argument::Word((*w).to_owned())).collect(), door }
     }
 
     #[test]
@@ -93,13 +136,33 @@ mod tests {
     }
 
     #[test]
+    fn files_come_by_the_door_that_the_script_came_by() {
+        let script = by_door(&["quiet"], Door::Tls);
+        assert!(builder().text(&script).unwrap_err().contains("TLS"));
+        let text = builder().with_tls("https://10.88.0.1:8443/").unwrap().text(&script).unwrap();
+        assert_eq!(text.matches("https://10.88.0.1:8443/boot/files/").count(), 3);
+        assert!(!text.contains("http://"));
+    }
+
+    #[test]
+    fn uefi_is_given_the_signed_agent_where_there_is_one() {
+        let uefi = |builder: Builder| {
+            let text = builder.text(&agent(&["quiet"])).unwrap();
+            text.lines().find_map(|l| l.strip_prefix("iseq ${platform} efi && goto ")).unwrap().to_owned()
+        };
+        assert_eq!(uefi(builder()), "parts ||");
+        assert_eq!(uefi(builder().with_signed_agent(true)), "signed ||");
+    }
+
+    #[test]
     fn what_would_be_more_than_a_word_is_refused() {
         for bad in ["a\nboot http://evil/", "a b", "${uuid}", "", "a\r", "\u{1b}", "é", "a|b", "x#"] {
             let error = builder().text(&agent(&[bad])).unwrap_err();
             assert!(error.contains("boot script"), "{error}");
             assert!(!error.contains('\n'));
         }
-        let pair = Script::Agent { arguments: vec![Argument::Pair("provisioner.boot", "se cret".into())] };
+        let arguments = vec![Argument::Pair("provisioner.boot", "se cret".into())];
+        let pair = Script::Agent { arguments, door: Door::Plain };
         assert!(!builder().text(&pair).unwrap_err().contains("cret"));
         assert!(builder().text(&agent(&["x".repeat(5000).as_str()])).is_err());
     }

@@ -8,7 +8,9 @@ use rcgen::{
 };
 use rustls::{
     ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
 };
 use std::{
     path::{Path, PathBuf},
@@ -26,6 +28,8 @@ pub enum TlsError {
     Certificate(#[from] rcgen::Error),
     #[error("{0}: {1}")]
     Pem(PathBuf, rustls::pki_types::pem::Error),
+    #[error("an RSA key: {0}")]
+    Rsa(String),
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -38,10 +42,46 @@ pub fn ca_file(data_dir: &Path) -> PathBuf {
     data_dir.join("ca.pem")
 }
 
+/// A certificate with those it follows from, and its key.
+pub(super) struct Chain {
+    pub certificates: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Chain {
+    pub(super) fn certified(self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+        Ok(Arc::new(CertifiedKey::from_der(self.certificates, self.key, provider)?))
+    }
+}
+
 /// Rustls' configuration with a fresh certificate for `public_host`, `localhost` and the loopback addresses, signed
 /// by the authority in `data_dir`, which is made where there is none.
 pub fn server_config(data_dir: &Path, public_host: &str, now: Time) -> Result<ServerConfig, TlsError> {
+    let chain = chain(data_dir, public_host, now)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain.certificates, chain.key)?;
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+pub(super) fn alpn() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+pub(super) fn chain(data_dir: &Path, public_host: &str, now: Time) -> Result<Chain, TlsError> {
     let ca = authority(data_dir)?;
+    let key = KeyPair::generate()?;
+    let certificate = server_params(public_host, now)?.signed_by(&key, &ca.issuer)?;
+    let key =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rustls::Error::NoCertificatesPresented)?;
+    Ok(Chain { certificates: vec![certificate.der().clone(), ca.certificate], key })
+}
+
+/// What a server's certificate says, from a day before `now`.
+pub(super) fn server_params(public_host: &str, now: Time) -> Result<CertificateParams, TlsError> {
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     if !hosts.iter().any(|h| h == public_host) {
         hosts.push(public_host.to_owned());
@@ -54,18 +94,7 @@ pub fn server_config(data_dir: &Path, public_host: &str, now: Time) -> Result<Se
     // Machines' clocks are often a day wrong when they first boot.
     params.not_before = begin - Duration::from_secs(24 * 3600);
     params.not_after = begin + SERVER_CERTIFICATE;
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &ca.issuer)?;
-    let chain = vec![certificate.der().clone(), ca.certificate];
-    let key =
-        PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rustls::Error::NoCertificatesPresented)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(params)
 }
 
 struct Authority {
@@ -81,11 +110,14 @@ fn authority(data_dir: &Path) -> Result<Authority, TlsError> {
         (false, _) => make(&file, &key_file)?,
         (true, false) => return Err(TlsError::Half(file, key_file)),
     }
-    let read = |file: &Path| std::fs::read_to_string(file).map_err(|e| TlsError::File(file.to_owned(), e));
-    let certificate = CertificateDer::from_pem_slice(read(&file)?.as_bytes())
-        .map_err(|e| TlsError::Pem(file.clone(), e))?;
-    let key = KeyPair::from_pem(&read(&key_file)?)?;
-    Ok(Authority { issuer: Issuer::new(ca_params(), key), certificate })
+    let certificate = read_certificate(&file)?;
+    let text = std::fs::read_to_string(&key_file).map_err(|e| TlsError::File(key_file.clone(), e))?;
+    Ok(Authority { issuer: Issuer::new(ca_params(), KeyPair::from_pem(&text)?), certificate })
+}
+
+pub(super) fn read_certificate(file: &Path) -> Result<CertificateDer<'static>, TlsError> {
+    let text = std::fs::read_to_string(file).map_err(|e| TlsError::File(file.to_owned(), e))?;
+    CertificateDer::from_pem_slice(text.as_bytes()).map_err(|e| TlsError::Pem(file.to_owned(), e))
 }
 
 fn make(file: &Path, key_file: &Path) -> Result<(), TlsError> {
@@ -95,7 +127,7 @@ fn make(file: &Path, key_file: &Path) -> Result<(), TlsError> {
     std::fs::write(file, certificate.pem()).map_err(|e| TlsError::File(file.to_owned(), e))
 }
 
-fn ca_params() -> CertificateParams {
+pub(super) fn ca_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "provisioner site CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -1,7 +1,9 @@
 //! What the boot plane hears, written into the timelines of the machines it is about.
 
+use super::House;
 use crate::{
     dhcp::{self, Heard, intake::Malformed},
+    http::boot_files::{self, Served},
     machine::{Event, MachineId},
     store::{self, Db, StoreError},
     tftp::{self, End, Transferred},
@@ -10,7 +12,8 @@ use crate::{
 use anyhow::Result;
 use provisioner_wire::MachineName;
 use std::net::IpAddr;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Things heard and not yet written down; more are dropped, and that is logged.
 pub const HEARD_MAX: usize = 4096;
@@ -54,6 +57,26 @@ impl dhcp::Hearing for Ear {
     }
 }
 
+impl dhcp::v6::Hearing for Ear {
+    fn heard6(&self, heard: dhcp::v6::Heard) {
+        if let (Some(other), Some(machine)) = (&heard.conflict, &heard.machine) {
+            tracing::warn!(%machine, "its DHCPv6 identifier is that of machine {other}; was its disk cloned?");
+        }
+        let what = heard.line();
+        match heard.machine {
+            Some(machine) => self.tell(Whose::Machine(machine), what),
+            None => {
+                let duid = provisioner_wire::ids::hex(&heard.duid);
+                tracing::info!(mac = heard.mac.map(tracing::field::display), duid, "unknown machine: {what}");
+            }
+        }
+    }
+
+    fn malformed6(&self, why: &(dyn std::error::Error + Send + Sync)) {
+        tracing::debug!("DHCPv6: ignored a packet: {why}");
+    }
+}
+
 impl tftp::Hearing for Ear {
     fn transferred(&self, t: Transferred) {
         let end = match &t.end {
@@ -66,6 +89,26 @@ impl tftp::Hearing for Ear {
         };
         self.tell(Whose::Address(t.peer.ip()), format!("tftp {}: {end}", t.file));
     }
+}
+
+impl boot_files::Hearing for Ear {
+    fn served(&self, served: Served) {
+        let Served { peer, file, bytes, of, milliseconds } = served;
+        let what = if bytes == of {
+            format!("http {file}: {bytes} bytes in {milliseconds} ms")
+        } else {
+            format!("http {file}: the client went away after {bytes} of {of} bytes")
+        };
+        self.tell(Whose::Address(peer), what);
+    }
+}
+
+/// An ear, and the recorder behind it as one of `parts`: it ends when the last ear is gone.
+pub fn listen(parts: &mut JoinSet<Result<()>>, house: &House, engine: &Engine) -> Arc<Ear> {
+    let (told, telling) = mpsc::channel(HEARD_MAX);
+    let recorder = Recorder { engine: engine.clone(), db: house.db.clone() };
+    parts.spawn(async move { recorder.run(telling).await });
+    Arc::new(Ear { told })
 }
 
 /// Writes what was heard into the timelines of the machines it is about.
@@ -94,11 +137,20 @@ impl Recorder {
         let mut tx = self.db.read().await?;
         let name = match whose {
             Whose::Machine(name) => Some(name.clone()),
-            Whose::Address(ip) => {
-                let leases = store::leases::all(&mut tx).await?;
-                let lease = leases.into_iter().find(|l| l.ip == ip.to_string());
-                lease.and_then(|l| l.machine).and_then(|m| m.parse().ok())
+            Whose::Address(ip) => match ip.to_canonical() {
+                IpAddr::V6(ip) => {
+                    // EDK2 fetches by TFTP from its link-local address.
+                    if let Some(mac) = dhcp::v6::client::eui64(ip) {
+                        return Ok(store::machines::by_mac(&mut tx, mac).await?.map(|m| m.id));
+                    }
+                    store::leases6::find(&mut tx, &ip.to_string()).await?.and_then(|lease| lease.machine)
+                }
+                IpAddr::V4(ip) => {
+                    let leases = store::leases::all(&mut tx).await?;
+                    leases.into_iter().find(|l| l.ip == ip.to_string()).and_then(|l| l.machine)
+                }
             }
+            .and_then(|name| name.parse().ok()),
         };
         let Some(name) = name else { return Ok(None) };
         Ok(store::machines::by_name(&mut tx, &name).await?.map(|m| m.id))

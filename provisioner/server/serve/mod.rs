@@ -1,20 +1,26 @@
 //! Wires the rooms and runs the server: the only place that knows them all.
 
 mod boot_plane;
+mod boot_plane6;
 mod content;
 mod directory;
+mod grub;
 mod hardware;
 mod hearing;
 mod images;
 mod lease_journal;
+mod lease_journal6;
 
 pub use hardware::check;
 
 use crate::{
     bmc::{governor::Policy, redfish::RedfishDoor, visit::Visits},
     clock::Clock,
-    config::{Config, Database},
-    http::{self, App, Parts, Settings, boot_files::BootFiles, listen::Bound, live::Live, script, tls},
+    config::{self, Config, Database},
+    http::{
+        self, App, Parts, Settings, boot_files::BootFiles, firmware_tls, listen::Bound, live::Live, script,
+        tls,
+    },
     image::Images,
     os::{self, Site},
     render::Templates,
@@ -65,28 +71,33 @@ async fn serve(config: Config) -> Result<()> {
     let plain = Bound::new(config.http.listen)?;
     let secure = Bound::new(config.http.tls_listen)?;
     make_private(&config.data_dir)?;
-    let certificates = tls::server_config(&config.data_dir, &config.http.public_host, clock.now())?;
-    let files = BootFiles::load(&config.boot.ipxe_dir, &config.boot.kernel, &config.boot.initramfs)?;
+    let certify = if config.http.firmware_tls { firmware_tls::server_config } else { tls::server_config };
+    let certificates = certify(&config.data_dir, &config.http.public_host, clock.now())?;
+    let files = boot_files(&config.boot)?;
     let house = open(config, clock, &plain, &secure).await?;
     let engine = Engine::new(house.db.clone(), house.clock.clone());
     hardware::declare_all(&house, &engine).await?;
     print_first_token(&house).await?;
-    let app = app(&house, &engine, &plain)?;
+    let app = app(&house, &engine, &plain, &secure)?;
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let hands = Arc::new(performer(&house));
     let running = engine.clone();
     parts.spawn(async move { running.run(hands).await.context("the engine") });
+    let ear = hearing::listen(&mut parts, &house, &engine);
+    let files = files.heard_by(ear.clone());
     let ending = until(stopped.clone());
-    let routes = http::plain(&app, files.router());
+    let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
-    let (ending, routes) = (until(stopped), http::tls(&app));
+    boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
+    let (ending, routes) =
+        (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
-    boot_plane::start(&mut parts, &house, &engine, &files, plain_address, secure_address).await?;
+    boot_plane::start(&mut parts, &house, &app, ear, &files, plain_address, secure_address).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
         signal = signal() => signal,
@@ -147,17 +158,37 @@ async fn print_first_token(house: &House) -> Result<()> {
     Ok(())
 }
 
-fn app(house: &House, engine: &Engine, plain: &Bound) -> Result<App> {
+/// All that the configuration names.
+fn boot_files(boot: &config::Boot) -> Result<BootFiles> {
+    let mut files = BootFiles::load(&boot.ipxe_dir, &boot.kernel, &boot.initramfs)?;
+    if let Some(file) = &boot.signed_agent {
+        files = files.with_signed_agent(file)?;
+    }
+    if let Some(folder) = &boot.shim_dir {
+        files = files.with_shim(folder)?;
+    }
+    Ok(files)
+}
+
+fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound) -> Result<App> {
     let plain_url = house.config.http.plain_url(plain.address().port());
-    let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
+    let tls_url = house.config.http.tls_url(secure.address().port());
+    let scripts = script::Builder::new(&plain_url)
+        .and_then(|scripts| scripts.with_tls(&tls_url))
+        .map_err(anyhow::Error::msg)?
+        .with_signed_agent(house.config.boot.signed_agent.is_some());
     let settings = Settings {
         plain_url,
         discovery: house.config.discovery,
         kernel_arguments: house.config.boot.arguments.clone(),
     };
+    let key = PrivateKey::from_bytes(*house.keyring.derive(AGENT_CHANNEL));
+    // For `boot-assets --server-key`.
+    let public = house.config.data_dir.join("agent-key.pub");
+    fs::write(&public, format!("{}\n", key.public())).with_context(|| public.display().to_string())?;
     Ok(App::new(Parts {
         engine: engine.clone(),
-        key: PrivateKey::from_bytes(*house.keyring.derive(AGENT_CHANNEL)),
+        key,
         content: Box::new(content::Real::new(house)),
         scripts: Box::new(move |script| scripts.text(script)),
         live: Live::default(),

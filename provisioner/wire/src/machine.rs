@@ -84,6 +84,8 @@ pub struct MachineView {
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub macs: Vec<Mac>,
     pub uuid: Option<uuid::Uuid>,
+    /// Whether the firmware enforced Secure Boot when the agent last ran there; absent where it cannot tell, or BIOS.
+    pub secure_boot: Option<bool>,
     pub bmc: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Bytes done and total of the running step.

@@ -45,9 +45,9 @@ enum Command {
         /// Where the site's keys are kept; default: with the other assets.
         #[arg(long, requires = "secure_boot")]
         keys: Option<PathBuf>,
-        /// The signed agent listens to this server only: the key that `provisioner trust` prints.
-        #[arg(long, requires = "secure_boot")]
-        server_key: Option<String>,
+        /// The signed agent listens to this server only: `agent-key.pub` in the server's data folder.
+        #[arg(long, requires = "secure_boot", value_name = "FILE")]
+        server_key: Option<PathBuf>,
     },
     /// Provision blank virtual machines to Ready: real firmware, real server, real BMC protocol.
     Lab(lab::Options),

@@ -164,6 +164,7 @@ pub async fn machine(app: &App, tx: &mut Tx, machine: &Machine) -> Result<Machin
         profile: running.or(facts.profile),
         macs,
         uuid: facts.uuid,
+        secure_boot: machine.report.as_ref().and_then(|report| report.secure_boot),
         bmc: facts.bmc,
         labels: facts.labels,
         progress: stand.map(|s| (s.done_bytes, s.total_bytes)),

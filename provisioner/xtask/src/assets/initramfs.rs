@@ -74,7 +74,7 @@ pub fn make(tree: &Tree, every_driver: bool, agent: &Path, assets: &Assets) -> R
     let modules = [AGENT_MODULES, extra].concat();
     let (kernel, image) = (assets.kernel(), assets.initramfs());
     let fingerprint = Fingerprint::default()
-        .text("2")
+        .text("3")
         .text(&tree.version)
         .text(&tree.release)
         .text(&modules.join(" "))
@@ -93,8 +93,20 @@ pub fn make(tree: &Tree, every_driver: bool, agent: &Path, assets: &Assets) -> R
     let bytes = pack(tree, &init, &modules)?;
     fs::copy(tree.vmlinuz(), &kernel).with_context(|| tree.vmlinuz().display().to_string())?;
     fingerprint::write_whole(&image, &bytes)?;
+    write_sums(&[&kernel, &image])?;
     fingerprint::keep(&image, &fingerprint)?;
     Ok(Done::Made(size_of(&image)?))
+}
+
+/// As sha256sum writes them: the server serves these files and no other.
+fn write_sums(files: &[&Path]) -> Result<()> {
+    let mut text = String::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        text.push_str(&format!("{}  {name}\n", fingerprint::sha256(file)?.0));
+    }
+    let folder = files.first().and_then(|file| file.parent()).context("no folder")?;
+    fingerprint::write_whole(&folder.join("SHA256SUMS"), text.as_bytes())
 }
 
 fn size_of(file: &Path) -> Result<String> {

@@ -26,8 +26,8 @@ const SIGNED_IPXE: [&str; 2] = ["snponly.efi", "ipxe.efi"];
 pub struct Wish {
     /// Where the site's keys are kept.
     pub keys: Option<PathBuf>,
-    /// `provisioner trust` prints it: the only server that the signed agent listens to.
-    pub server_key: Option<String>,
+    /// A file with the key of the only server that the signed agent listens to.
+    pub server_key: Option<PathBuf>,
 }
 
 /// Makes both roads. `tree`: the kernel that the tiny image runs on; the agent's kernel and initramfs are there already.
@@ -75,11 +75,14 @@ fn copy_the_rest(from: &Path, to: &Path) -> Result<()> {
 
 /// The agent's initramfs, followed by the server's key where there is one: kernels unpack archives that stand one behind
 /// the other.
-fn pinned(assets: &Assets, server_key: Option<&str>) -> Result<PathBuf> {
-    let Some(key) = server_key else { return Ok(assets.initramfs()) };
+fn pinned(assets: &Assets, server_key: Option<&Path>) -> Result<PathBuf> {
+    let Some(file) = server_key else { return Ok(assets.initramfs()) };
+    let text = fs::read_to_string(file).with_context(|| format!("--server-key {}", file.display()))?;
+    let key = text.trim();
     anyhow::ensure!(
         key.len() == 64 && key.bytes().all(|b| b.is_ascii_hexdigit()),
-        "--server-key {key:?}: 64 hexadecimal digits, as `provisioner trust` prints them"
+        "--server-key {}: not 64 hexadecimal digits; agent-key.pub in the server's data folder has them",
+        file.display()
     );
     let mut archive = super::cpio::Archive::default();
     archive.folder("etc");
