@@ -5,7 +5,7 @@ use super::{
     RecordName,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
-use provisioner_wire::order::PartitionSelector;
+use provisioner_wire::order::{ImageFormat, PartitionSelector};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -178,6 +178,10 @@ impl Check<'_> {
         if let ImageSource::Url(_) = image.source {
             if image.size.is_none() {
                 self.problem(at, "an image from a URL needs its size");
+            }
+            if image.format == ImageFormat::Qcow2 {
+                let message = "a qcow2 image cannot be streamed: put the file into the images folder";
+                self.problem(&format!("{at}/format"), message);
             }
             if let DeclaredSha256::In { .. } = image.sha256 {
                 self.problem(

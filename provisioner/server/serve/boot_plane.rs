@@ -22,6 +22,7 @@ use crate::{
     tftp::{self, Files},
 };
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use tokio::{net::UdpSocket, task::JoinSet};
 
@@ -38,6 +39,7 @@ pub async fn start(
     if let Some(tftp) = &house.config.tftp {
         let socket =
             UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
+        more_files();
         let networks = house.config.dhcp.iter().flat_map(|dhcp| &dhcp.subnets).map(|s| s.network.into());
         let files = Files::new(files.files()).with(grub::Configs::new(app));
         let (settings, ear) = (tftp.settings(networks), ear.clone());
@@ -57,6 +59,15 @@ pub async fn start(
         dhcp4(parts, house, config, subnets, serving, (directory.clone(), ear.clone())).await?;
     }
     Ok(())
+}
+
+/// A TFTP transfer holds a port, and the usual limit of 1,024 open files is not enough for a rack that boots at once.
+fn more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
 }
 
 /// Starts what one interface needs.

@@ -165,6 +165,9 @@ pub enum ImageFormat {
     Gz,
     Xz,
     Zst,
+    Bz2,
+    /// Only as a file of the server, which takes it apart: it cannot be streamed.
+    Qcow2,
 }
 
 impl std::fmt::Display for ImageFormat {
@@ -174,6 +177,8 @@ impl std::fmt::Display for ImageFormat {
             Self::Gz => "gz",
             Self::Xz => "xz",
             Self::Zst => "zst",
+            Self::Bz2 => "bz2",
+            Self::Qcow2 => "qcow2",
         })
     }
 }
