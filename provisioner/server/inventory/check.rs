@@ -109,6 +109,17 @@ impl Check<'_> {
 
     fn nic(&mut self, at: &str, nic: &Nic, owner: &str) {
         self.once("MAC", nic.mac, owner, &format!("{at}/mac"));
+        if let Some(net) = nic.address6 {
+            let (pointer, address) = (format!("{at}/address6"), net.addr());
+            self.once("address", address, owner, &pointer);
+            let bits = u128::from(address) & u128::from(net.hostmask());
+            if address.is_multicast()
+                || address.is_unicast_link_local()
+                || (net.prefix_len() < 127 && bits == 0)
+            {
+                self.problem(&pointer, format!("{address} is not an address of one machine"));
+            }
+        }
         let Some(net) = nic.address else {
             if nic.gateway.is_some() {
                 self.problem(&format!("{at}/gateway"), "a gateway needs an address beside it");

@@ -1,6 +1,7 @@
 //! Wires the rooms and runs the server: the only place that knows them all.
 
 mod boot_plane;
+mod boot_plane6;
 mod content;
 mod directory;
 mod grub;
@@ -8,6 +9,7 @@ mod hardware;
 mod hearing;
 mod images;
 mod lease_journal;
+mod lease_journal6;
 
 pub use hardware::check;
 
@@ -86,9 +88,10 @@ async fn serve(config: Config) -> Result<()> {
     let ear = hearing::listen(&mut parts, &house, &engine);
     let files = files.heard_by(ear.clone());
     let ending = until(stopped.clone());
-    let routes = http::plain(&app, files.router());
+    let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
+    boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
     let (ending, routes) =
         (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod declared;
 pub mod events;
 pub mod leases;
+pub mod leases6;
 pub mod machines;
 pub mod pins;
 pub mod secrets;
@@ -137,6 +138,7 @@ pub fn statements() -> Vec<&'static str> {
         declared::STATEMENTS,
         events::STATEMENTS,
         leases::STATEMENTS,
+        leases6::STATEMENTS,
         machines::STATEMENTS,
         pins::STATEMENTS,
         secrets::STATEMENTS,
