@@ -7,6 +7,7 @@ mod boot_contract;
 mod content;
 mod crash;
 mod dhcp;
+mod dhcp6;
 mod docs;
 mod fuzz;
 mod install;

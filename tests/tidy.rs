@@ -181,6 +181,12 @@ fn the_pure_rooms_touch_no_world() {
         "dhcp/answer.rs",
         "dhcp/lease.rs",
         "dhcp/client.rs",
+        "dhcp/v6/answer.rs",
+        "dhcp/v6/client.rs",
+        "dhcp/v6/intake.rs",
+        "dhcp/v6/lease.rs",
+        "dhcp/v6/relay.rs",
+        "dhcp/v6/validate.rs",
         "tftp/transfer.rs",
     ];
     let mut files = Vec::new();

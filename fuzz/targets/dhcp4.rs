@@ -1,5 +1,6 @@
 //! DHCPv4 from any UDP payload to the whole answer.
 
+use super::ready;
 use provisioner::{
     dhcp::{
         Directory, Heard, Hearing, JournalError, LeaseJournal, LeaseRecord, Who,
@@ -12,14 +13,7 @@ use provisioner::{
     machine::Time,
 };
 use provisioner_wire::Mac;
-use std::{
-    collections::HashSet,
-    future::Future,
-    net::Ipv4Addr,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
 
 const NOW: Time = Time(1_700_000_000_000);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -32,7 +26,7 @@ struct House;
 impl Directory for House {
     async fn who(&self, mac: Mac) -> Who {
         // Every fourth machine is declared, so that any input meets both kinds.
-        let known = mac.0[5] % 4 == 0;
+        let known = mac.0[5].is_multiple_of(4);
         let name = "node-1".parse().ok().filter(|_| known);
         name.map_or(Who::Unknown { netboot: true }, |name| Who::Known {
             name,
@@ -79,14 +73,6 @@ fn server() -> Server<House, House, House> {
     };
     let house = Arc::new(House);
     Server::new(Subnet::all(&[near, far]).unwrap(), serving, &[], house.clone(), house.clone(), house)
-}
-
-/// Nothing here waits for the world: it is ready at once.
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("an answer waits for something"),
-    }
 }
 
 /// The bytes as they are, and as the options of a good header: else few inputs would come past the header. Each twice, so

@@ -3,13 +3,33 @@
 #![allow(dead_code, reason = "each of libFuzzer's programs uses one of them")]
 
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod range;
 pub mod script;
 pub mod tftp;
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 /// A target by name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target; its seeds are in the folder of its name in `fuzz/seeds`.
-pub const ALL: &[Target] =
-    &[("dhcp4", dhcp4::run), ("range", range::run), ("script", script::run), ("tftp", tftp::run)];
+pub const ALL: &[Target] = &[
+    ("dhcp4", dhcp4::run),
+    ("dhcp6", dhcp6::run),
+    ("range", range::run),
+    ("script", script::run),
+    ("tftp", tftp::run),
+];
+
+/// Nothing here waits for the world: it is ready at once.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("an answer waits for something"),
+    }
+}

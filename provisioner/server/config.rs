@@ -2,7 +2,10 @@
 //! file's own folder.
 
 use crate::{
-    dhcp::config::{DhcpConfig, check as check_dhcp},
+    dhcp::{
+        config::{DhcpConfig, check as check_dhcp},
+        v6::{config::Dhcp6Config, subnet::Served},
+    },
     tftp::config::TftpConfig,
 };
 use secrecy::SecretString;
@@ -29,6 +32,8 @@ pub struct Config {
     pub http: Http,
     /// One for each interface that is served, checked together ([`check_dhcp`]). Empty: no DHCP.
     pub dhcp: Vec<DhcpConfig>,
+    /// Interfaces served by DHCPv6, checked.
+    pub dhcp6: Vec<Served>,
     pub tftp: Option<TftpConfig>,
     pub boot: Boot,
 }
@@ -109,6 +114,8 @@ struct File {
     http: toml::Spanned<Http>,
     #[serde(default)]
     dhcp: Vec<toml::Spanned<DhcpConfig>>,
+    #[serde(default)]
+    dhcp6: Vec<toml::Spanned<Dhcp6Config>>,
     tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
 }
@@ -166,6 +173,9 @@ impl Config {
         if let Some(tftp) = &read.tftp {
             tftp.get_ref().check().map_err(|what| wrong(Some(tftp.span()), what))?;
         }
+        let dhcp6: Vec<_> = read.dhcp6.iter().map(|one| one.get_ref().clone()).collect();
+        let dhcp6 = Served::all(&dhcp6)
+            .map_err(|e| wrong(read.dhcp6.get(e.at()).map(toml::Spanned::span), e.to_string()))?;
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -176,6 +186,7 @@ impl Config {
             discovery: read.discovery,
             http: read.http.into_inner(),
             dhcp,
+            dhcp6,
             tftp: read.tftp.map(toml::Spanned::into_inner),
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
@@ -258,6 +269,11 @@ mod tests {
                 "[boot]",
                 "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
                 "dhcp.subnets[0].router: 10.9.0.1 is not a host address of 10.88.0.0/24",
+            ),
+            (
+                "[boot]",
+                "[[dhcp6]]\ninterface = \"br0\"\n[[dhcp6.subnets]]\nnetwork = \"fe80::/64\"\n[boot]",
+                "s.toml:7:1: dhcp6[0].subnets[0].network: fe80::/64 is link-local",
             ),
         ] {
             let error = Config::parse(Path::new("s.toml"), &GOOD.replace(from, to)).unwrap_err().to_string();

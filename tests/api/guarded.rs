@@ -77,7 +77,7 @@ async fn each_route_asks_who_and_then_whether() {
     for open in ["/healthz", "/api/v1/openapi.json", "/api/docs/"] {
         assert_eq!(status(&server.tls, &Method::GET, open, None).await, 200, "{open}");
     }
-    // What boots is on the plain listener only.
+    // What boots is on the plain listener only, where firmware is not served by TLS.
     assert_eq!(
         status(&server.tls, &Method::GET, "/boot/52-54-00-00-00-01.ipxe", Some(&server.admin)).await,
         404

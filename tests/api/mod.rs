@@ -74,7 +74,7 @@ impl Server {
         });
         let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
         tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
-        tokio::spawn(secure.tls(config, http::tls(&app, axum::Router::new()), std::future::pending()));
+        tokio::spawn(secure.tls(config, http::tls(&app, None), std::future::pending()));
         let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
         let http = reqwest::Client::builder()
             .add_root_certificate(reqwest::Certificate::from_pem(&ca).unwrap())

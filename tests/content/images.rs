@@ -64,7 +64,7 @@ fn what_is_not_as_declared_is_refused_with_both_values() {
     assert!(matches!(error, ImageError::Outside { .. }), "{error}");
     for (bytes, format, found) in [
         (&b"QFI\xfb...."[..], "raw", "qcow2"),
-        (b"BZh91AY&", "raw", "bzip2"),
+        (b"BZh91AY&", "raw", "bz2"),
         (b"\x1f\x8b\x08.....", "raw", "gz"),
         (b"\xfd7zXZ\0..", "zst", "xz"),
     ] {

@@ -125,6 +125,10 @@ fn every_mistake_has_its_place_and_changes_nothing() {
     let image = IMAGE.replace("{file: i.raw}", "{url: 'http://x/i'}");
     let problems = load_text(&[MACHINE], PROFILE, &image).unwrap_err();
     assert!(problems[0].starts_with("images/i.yaml:1:1") && problems[0].contains("size"), "{problems:?}");
+    let image = format!("{}size: 1GiB\n", image.replace("format: raw", "format: qcow2"));
+    let problems = load_text(&[MACHINE], PROFILE, &image).unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+    assert!(problem.starts_with("images/i.yaml:3:9") && problem.contains("cannot be streamed"), "{problem}");
     let problems = load_text(&[MACHINE], PROFILE, &IMAGE.replace("aaaa", "xyz")).unwrap_err();
     assert!(problems[0].starts_with("images/i.yaml:4:"), "{problems:?}");
 }

@@ -1,12 +1,12 @@
 //! DHCP against captured firmware, every recorded packet at hand, and real clients in network namespaces.
 
 mod advertise;
-mod captures;
+pub mod captures;
 mod clients;
 mod firmware;
 mod fleet;
 pub mod house;
-mod namespace;
+pub mod namespace;
 mod options;
 mod proxy;
 mod rfc2131;

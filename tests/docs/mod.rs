@@ -126,6 +126,24 @@ fn the_example_configuration_is_good_and_its_paths_are_the_projects() {
 }
 
 #[test]
+fn the_ipv6_page_shows_sections_that_are_taken() {
+    let page = fs::read_to_string(repository().join("docs/ipv6.md")).unwrap();
+    let example = fs::read_to_string(repository().join("docs/example-server.toml")).unwrap();
+    let sections: Vec<_> = blocks(&page).into_iter().filter(|(info, _)| info == "toml").collect();
+    assert_eq!(sections.len(), 2);
+    for (_, section) in sections {
+        let config = Config::parse(Path::new("server.toml"), &format!("{example}{section}"));
+        assert_eq!(config.unwrap_or_else(|e| panic!("{e}")).dhcp6.len(), 1);
+    }
+    let commented: String = example
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let config = Config::parse(Path::new("server.toml"), &commented).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.dhcp6.len(), 1);
+}
+
+#[test]
 fn the_inventory_page_shows_records_that_the_inventory_takes() {
     let page = fs::read_to_string(repository().join("docs/hardware.md")).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -94,6 +94,11 @@ fn dhcp4_answers_any_packet() {
 }
 
 #[test]
+fn dhcp6_answers_any_packet() {
+    fuzz("dhcp6");
+}
+
+#[test]
 fn ranges_stay_within_their_file() {
     fuzz("range");
 }

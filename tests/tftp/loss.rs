@@ -1,38 +1,21 @@
 //! TFTP over a link that loses packets: the kernel here has no netem, so the link is a relay of ours.
 
-use super::{contents, server};
+use super::{both_ways, contents, server_with};
+use bytes::Bytes;
+use provisioner::tftp::Files;
+use provisioner_lab::relay::{Link, relay};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 use tokio::net::UdpSocket;
 
-/// Relays one transfer to `server` and drops every `lose`-th packet of either direction. Returns where to ask.
-async fn relay(server: SocketAddr, lose: usize) -> SocketAddr {
-    let local = async || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    // The first request comes to `front`; what follows comes to `down`, as to a server's port of one transfer.
-    let (front, down, up) = (local().await, local().await, local().await);
+/// Where to ask for the server at `server` over a link that loses one packet of a hundred.
+async fn over_a_bad_link(server: SocketAddr) -> SocketAddr {
+    let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = front.local_addr().unwrap();
-    tokio::spawn(async move {
-        let (mut a, mut b, mut c) = ([0; 2048], [0; 2048], [0; 2048]);
-        let (mut client, mut peer, mut count) = (None, server, 0usize);
-        loop {
-            let (packet, from_client) = tokio::select! {
-                r = front.recv_from(&mut a) => { let (n, from) = r.unwrap(); (client, peer) = (Some(from), server); (&a[..n], true) }
-                r = down.recv_from(&mut b) => { let (n, _) = r.unwrap(); (&b[..n], true) }
-                r = up.recv_from(&mut c) => { let (n, from) = r.unwrap(); peer = from; (&c[..n], false) }
-            };
-            count += 1;
-            if count % lose == 0 {
-                continue;
-            }
-            if from_client {
-                up.send_to(packet, peer).await.unwrap();
-            } else if let Some(client) = client {
-                down.send_to(packet, client).await.unwrap();
-            }
-        }
-    });
+    let link = Link { delay: Duration::from_micros(200), loss: 100, seed: 7 };
+    tokio::spawn(relay(front, server, link));
     address
 }
 
@@ -72,17 +55,25 @@ async fn fetch(ask: SocketAddr, options: &[u8], block: usize) -> f64 {
     }
 }
 
+/// 3 MB in 2,044 blocks and as many acknowledgements: about 40 losses. A fixed second each would be 40 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_lost_packet_costs_a_measured_wait_and_not_a_second() {
-    let (address, _ear) = server().await;
-    // 3 MB in 2,044 blocks and as many acknowledgements: about 40 losses. A fixed second each would be 40 s.
-    let seconds = fetch(relay(address, 101).await, b"blksize\x001468\0", 1468).await;
-    assert!(seconds < 15.0, "{seconds}");
+    for settings in both_ways() {
+        let files = Files::new([("snponly.efi".to_owned(), Bytes::from(contents()))]);
+        let (address, _ear) = server_with(settings, files).await;
+        let link = over_a_bad_link(address).await;
+        let seconds = fetch(link, b"blksize\x001468\0", 1468).await;
+        assert!(seconds < 20.0, "{seconds}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_survive_loss() {
-    let (address, _ear) = server().await;
-    let seconds = fetch(relay(address, 53).await, b"blksize\x001468\0windowsize\x008\0", 1468).await;
-    assert!(seconds < 15.0, "{seconds}");
+    for settings in both_ways() {
+        let files = Files::new([("snponly.efi".to_owned(), Bytes::from(contents()))]);
+        let (address, _ear) = server_with(settings, files).await;
+        let link = over_a_bad_link(address).await;
+        let seconds = fetch(link, b"blksize\x001468\0windowsize\x008\0", 1468).await;
+        assert!(seconds < 20.0, "{seconds}");
+    }
 }

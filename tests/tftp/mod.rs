@@ -26,10 +26,6 @@ fn contents() -> Vec<u8> {
     (0..3_000_017u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-async fn server() -> (SocketAddr, Arc<Ear>) {
-    server_with(Settings::default(), Files::new([("snponly.efi".to_owned(), Bytes::from(contents()))])).await
-}
-
 async fn server_with(settings: Settings, files: Files) -> (SocketAddr, Arc<Ear>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (address, ear) = (socket.local_addr().unwrap(), Arc::new(Ear::default()));

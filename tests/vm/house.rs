@@ -3,7 +3,7 @@
 use provisioner_lab::{
     Assets, Namespace, VmSpec,
     accelerator::Accelerator,
-    namespace::{ADDRESS, Role},
+    namespace::{ADDRESS, ADDRESS6, BRIDGE, Role},
     process::{self, Daemon, until},
 };
 use provisioner_wire::{Mac, report::Firmware};
@@ -37,8 +37,14 @@ pub struct Ways {
     pub firmware_tls: bool,
     /// iPXE's folder; none: the assets' unsigned ones.
     pub ipxe: Option<PathBuf>,
+    /// The agent's initramfs; none: the assets'.
+    pub initramfs: Option<PathBuf>,
     /// Added to the server's `[boot]`.
     pub boot: String,
+    /// DHCPv6 in place of DHCPv4: the rest of its section.
+    pub ipv6: Option<&'static str>,
+    /// Nothing at the server has an IPv4 address.
+    pub no_ipv4: bool,
     /// The server's environment beside the usual.
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
@@ -77,7 +83,8 @@ impl House {
         }
         fs::create_dir_all(hardware.join("machines")).unwrap();
         if let Some(spec) = machine {
-            fs::write(hardware.join("machines/node.yaml"), declaration(spec) + ways.declared).unwrap();
+            fs::write(hardware.join("machines/node.yaml"), declaration(spec, ways.no_ipv4) + ways.declared)
+                .unwrap();
         }
         for (name, text) in &ways.more {
             fs::write(hardware.join("machines").join(name), text).unwrap();
@@ -131,7 +138,7 @@ impl House {
         if method == "POST" {
             command.args(["-H", "Content-Type: application/json", "-d", "{}"]);
         }
-        process::output(command.arg(format!("https://{ADDRESS}:8443{path}")))
+        process::output(command.arg(format!("https://{}:8443{path}", host(&self.ways))))
     }
 
     pub fn try_get(&self, path: &str) -> anyhow::Result<Value> {
@@ -205,6 +212,11 @@ impl House {
     }
 }
 
+/// The server, in a URL.
+fn host(ways: &Ways) -> String {
+    if ways.no_ipv4 { format!("[{ADDRESS6}]") } else { ADDRESS.to_string() }
+}
+
 /// A raw disk: what is on it can be read without QEMU.
 pub fn machine(folder: &Path, firmware: Firmware) -> VmSpec {
     let mut spec = VmSpec::new("node", firmware, folder);
@@ -222,29 +234,36 @@ fn only_tiny(text: &str, image: Option<&str>) -> String {
     image.map(|image| tiny.replace("tiny.raw", &format!("{image}.raw"))).unwrap_or(tiny)
 }
 
-fn declaration(spec: &VmSpec) -> String {
+fn declaration(spec: &VmSpec, no_ipv4: bool) -> String {
     let firmware = if spec.firmware == Firmware::Uefi { "uefi" } else { "bios" };
+    let address = match no_ipv4 {
+        true => "address6: fd88::11/64".to_owned(),
+        false => format!("address: 10.88.0.11/24\n    gateway: {ADDRESS}\n    nameservers: [{ADDRESS}]"),
+    };
     format!(
-        "name: node\nuuid: {}\nfirmware: {firmware}\nnics:\n  - mac: {}\n    address: 10.88.0.11/24\n    \
-         gateway: {ADDRESS}\n    nameservers: [{ADDRESS}]\nprofile: tiny-node\n",
+        "name: node\nuuid: {}\nfirmware: {firmware}\nnics:\n  - mac: {}\n    {address}\nprofile: tiny-node\n",
         spec.uuid, spec.mac
     )
 }
 
 fn configuration(assets: &Assets, ways: &Ways) -> String {
-    let (discovery, dhcp) = (ways.discovery, ways.dhcp.unwrap_or(DHCP));
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let discovery = ways.discovery;
+    let (host, bare) = (host(ways), host(ways).trim_matches(['[', ']']).to_owned());
+    let dhcp = match ways.ipv6 {
+        Some(rest) => format!("[[dhcp6]]\ninterface = \"{BRIDGE}\"\n{rest}"),
+        None => ways.dhcp.unwrap_or(DHCP).to_owned(),
+    };
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
-         discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\nfirmware_tls = {}\n{dhcp}[tftp]\nlisten = \
-         \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
-         [\"console=ttyS0\", \"panic=10\"]\n{}",
+         discovery = {discovery}\n[http]\nlisten = \"{host}:8080\"\ntls_listen = \"{host}:8443\"\n\
+         public_host = \"{bare}\"\nfirmware_tls = {}\n{dhcp}[tftp]\nlisten = \"{host}:69\"\n[boot]\n\
+         ipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = [\"console=ttyS0\", \"panic=10\"]\n{}",
         assets.images(),
         ways.firmware_tls,
         ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),
-        assets.initramfs(),
+        ways.initramfs.clone().unwrap_or_else(|| assets.initramfs()),
         ways.boot,
     )
 }

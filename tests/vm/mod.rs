@@ -6,6 +6,7 @@ mod canaries;
 mod cuts;
 mod house;
 mod https_boot;
+mod ipv6;
 mod proxy;
 mod ready;
 mod secure_boot;

@@ -1,7 +1,9 @@
 //! Secure Boot enforced, from power-on to Ready and to the next boot of the disk, on both roads; and what it refuses.
 
 use super::house::{House, Ways, machine, patience};
-use provisioner_lab::{Assets, Board, Netboot, Vm, VmSpec, assets::stock_key_variables, process::until};
+use provisioner_lab::{
+    Assets, Board, Netboot, Vm, VmSpec, assets::stock_key_variables, process, process::until,
+};
 use provisioner_wire::report::Firmware;
 use std::{fs, path::Path};
 
@@ -117,4 +119,26 @@ fn secure_boot_refuses_an_agent_whose_initramfs_was_changed() {
     let mut vm = Vm::start(spec).unwrap();
     fetched_and_not_started(&house, &mut vm, "http agent.efi: ", "provisioner agent");
     assert_eq!(house.machine()["phase"], "booting");
+}
+
+#[test]
+#[ignore = "needs root, QEMU and boot assets: run by `cargo xtask test`"]
+fn an_agent_that_was_signed_for_another_server_sends_nothing() {
+    let (folder, assets) = (tempfile::tempdir().unwrap(), Assets::from_environment().unwrap());
+    let tree = folder.path().join("tree/etc");
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("provisioner-server-key"), "07".repeat(32)).unwrap();
+    let pack = "cd \"$1/tree\" && echo etc/provisioner-server-key | cpio -o -H newc --quiet > ../key.cpio";
+    process::run("sh", ["-euc".as_ref(), pack.as_ref(), "sh".as_ref(), folder.path().as_os_str()]).unwrap();
+    let mut bytes = fs::read(assets.initramfs()).unwrap();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(fs::read(folder.path().join("key.cpio")).unwrap());
+    let pinned = folder.path().join("initramfs.img");
+    fs::write(&pinned, bytes).unwrap();
+    let spec = machine(folder.path(), Firmware::Bios);
+    let house = House::open(Some(&spec), Ways { initramfs: Some(pinned), ..Ways::default() });
+    house.post("/api/v1/machines/node/provision");
+    let mut vm = Vm::start(spec).unwrap();
+    vm.wait_for("another server's key than the one this agent was signed for", patience(30)).unwrap();
+    assert!(house.rows("SELECT event FROM events WHERE kind = 'claimed'").is_empty());
 }

@@ -32,7 +32,8 @@ pub fn run_as_init() -> ! {
     load_modules(&log);
     mount_efi_variables();
     let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    network::bring_up(cmdline::boot_mac(&words), &|text| say(&log, text));
+    let ipv6 = cmdline::over_ipv6(&words);
+    network::bring_up(cmdline::boot_mac(&words), ipv6.as_ref(), &|text| say(&log, text));
     let code = run_agent(&log);
     let power_off = code == Some(EXIT_POWER_OFF);
     if !power_off && code != Some(EXIT_REBOOT) {

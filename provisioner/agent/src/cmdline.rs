@@ -1,6 +1,7 @@
 //! The kernel command line's words that are meant for the agent.
 
 use provisioner_wire::{BootId, Mac, order::cmdline as word};
+use std::net::Ipv6Addr;
 
 /// What the boot script told the agent. `Debug` hides the boot id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,23 @@ pub fn boot_mac(text: &str) -> Option<Mac> {
     mac.parse().ok()
 }
 
+/// How the machine speaks IPv6 to its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverIpv6 {
+    /// With its prefix length; none where the boot script did not tell: the kernel makes one of the router's prefix.
+    pub address: Option<(Ipv6Addr, u8)>,
+}
+
+/// `None` where the server is not an IPv6 address: the machine asks for a lease by DHCPv4.
+pub fn over_ipv6(text: &str) -> Option<OverIpv6> {
+    value(text, word::SERVER)?.strip_prefix("http://[")?;
+    let told = value(text, word::ADDRESS6).and_then(|v| v.split_once('/'));
+    let address = told.and_then(|(address, length)| Some((address.parse().ok()?, length.parse().ok()?)));
+    Some(OverIpv6 {
+        address: address.filter(|(ip, bits): &(Ipv6Addr, u8)| !ip.is_unspecified() && *bits <= 128),
+    })
+}
+
 /// True for `provisioner.on_failure=shell`.
 pub fn shell_on_failure(text: &str) -> bool {
     value(text, word::ON_FAILURE) == Some("shell")
@@ -140,9 +158,23 @@ mod tests {
         assert_eq!(Cmdline::parse(&line().replace("01-52", "zz-5")).unwrap().boot_mac, None);
     }
 
+    #[test]
+    fn over_ipv6_the_address_is_the_scripts() {
+        let six = line().replace("10.88.0.1", "[fd88::1]");
+        assert_eq!(over_ipv6(&line()), None);
+        let none = Some(OverIpv6 { address: None });
+        assert_eq!(over_ipv6(&six), none);
+        let told = over_ipv6(&format!("{six} provisioner.ip6=fd88::64/64"));
+        assert_eq!(told.unwrap().address, Some(("fd88::64".parse().unwrap(), 64)));
+        for bad in ["/", "::/64", "fd88::64", "fd88::64/129", "10.0.0.1/24", "x/64"] {
+            assert_eq!(over_ipv6(&format!("{six} provisioner.ip6={bad}")), none, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in ".*") {
+            let _ = over_ipv6(&format!("provisioner.server=http://[::1] provisioner.ip6={text}"));
             let _ = (Cmdline::parse(&text), boot_mac(&text), boot_mac(&format!("BOOTIF={text}")));
         }
     }

@@ -1,7 +1,10 @@
-//! Brings the network up with busybox: every NIC, for the report shows their links, and a lease on the one that booted.
+//! Brings the network up with busybox: every NIC, for the report shows their links, and an address on the one that booted:
+//! a lease by DHCPv4, or over IPv6 the address that the boot script names.
 
+use crate::cmdline::OverIpv6;
 use provisioner_wire::Mac;
 use std::{
+    net::Ipv6Addr,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -14,8 +17,11 @@ const SCRIPT: &str = "/etc/udhcpc.script";
 const WAIT_FOR_BOOT_NIC: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// Returns when an interface has a lease; tries for ever, for without a network there is nothing else to do.
-pub fn bring_up(boot_mac: Option<Mac>, say: &dyn Fn(&str)) {
+/// How long an address of the router's prefix may take: solicitations go out every 4 s (RFC 4861 §10).
+const WAIT_FOR_PREFIX: Duration = Duration::from_secs(15);
+
+/// Returns when an interface has an address; tries for ever, for without a network there is nothing else to do.
+pub fn bring_up(boot_mac: Option<Mac>, ipv6: Option<&OverIpv6>, say: &dyn Fn(&str)) {
     busybox(&["ip", "link", "set", "lo", "up"]);
     let began = Instant::now();
     let mut told = false;
@@ -26,18 +32,57 @@ pub fn bring_up(boot_mac: Option<Mac>, say: &dyn Fn(&str)) {
         }
         let patient = boot_mac.is_some() && began.elapsed() < WAIT_FOR_BOOT_NIC;
         if let Some(name) = choose(&found, boot_mac, patient) {
-            say(&format!("asking for a lease on {name}"));
-            if busybox(&["udhcpc", "-i", name, "-s", SCRIPT, "-f", "-q", "-n", "-t", "10"]) {
-                say(&format!("{name} has a lease after {} ms", began.elapsed().as_millis()));
+            let done = match ipv6 {
+                Some(way) => take_address(name, way, say),
+                None => {
+                    say(&format!("asking for a lease on {name}"));
+                    busybox(&["udhcpc", "-i", name, "-s", SCRIPT, "-f", "-q", "-n", "-t", "10"])
+                }
+            };
+            if done {
+                say(&format!("{name} has an address after {} ms", began.elapsed().as_millis()));
                 return;
             }
-            say(&format!("no lease on {name}; trying again"));
+            say(&format!("no address on {name}; trying again"));
         } else if !told && began.elapsed() > Duration::from_secs(5) {
             say(&format!("waiting for a network interface with a link; seen: {found:?}"));
             told = true;
         }
         std::thread::sleep(BETWEEN_LOOKS);
     }
+}
+
+/// Sets the address that the boot script names, or waits for one of the router's prefix.
+fn take_address(name: &str, way: &OverIpv6, say: &dyn Fn(&str)) -> bool {
+    if let Some((address, length)) = way.address {
+        say(&format!("taking {address}/{length} on {name}, as the boot script says"));
+        busybox(&["ip", "-6", "addr", "replace", &format!("{address}/{length}"), "dev", name]);
+    } else {
+        say(&format!("waiting for an IPv6 address on {name}"));
+    }
+    let began = Instant::now();
+    while began.elapsed() < WAIT_FOR_PREFIX {
+        if has_global(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default(), name) {
+            return true;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    false
+}
+
+/// An address that reaches beyond the link, and that is no longer tentative (RFC 4862 §5.4): address, index, prefix
+/// length, scope, flags and interface on each line.
+fn has_global(table: &str, name: &str) -> bool {
+    const TENTATIVE_OR_FAILED: u8 = 0x40 | 0x08;
+    table.lines().any(|line| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let [address, _, _, _, flags, interface] = words[..] else { return false };
+        let address = u128::from_str_radix(address, 16).map(Ipv6Addr::from);
+        let flags = u8::from_str_radix(flags, 16).unwrap_or(TENTATIVE_OR_FAILED);
+        interface == name
+            && flags & TENTATIVE_OR_FAILED == 0
+            && address.is_ok_and(|ip| !ip.is_unicast_link_local() && !ip.is_loopback())
+    })
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +132,17 @@ fn busybox(arguments: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_counts_when_it_is_global_and_settled() {
+        let table = "fe800000000000005054000000000042 02 40 20 80     eth0\n\
+                     fd880000000000000000000000000064 02 40 00 40     eth0\n\
+                     fd880000000000000000000000000065 03 40 00 80     eth1\n";
+        assert!(!has_global(table, "eth0"), "tentative");
+        assert!(has_global(table, "eth1"));
+        assert!(has_global(&table.replace("00 40 ", "00 80 "), "eth0"));
+        assert!(!has_global("nonsense\n", "eth0"));
+    }
 
     #[test]
     fn the_nic_that_booted_is_taken_before_any_other() {

@@ -13,7 +13,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::Path,
     process::{Child, Command, ExitStatus},
 };
@@ -27,6 +27,8 @@ const PRIVATE: [&str; 5] =
 pub const BRIDGE: &str = "br0";
 /// The bridge's own address, where the server and the BMCs listen.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+/// The same over IPv6.
+pub const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 1);
 
 /// Which part of the chain this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +131,7 @@ fn prepare_network() -> Result<()> {
         // Pinned: it would change as taps come and go.
         "link set br0 address 02:88:00:00:00:01 up",
         &format!("addr add {v4} dev br0"),
-        "addr add fd88::1/64 dev br0 nodad",
+        &format!("addr add {ADDRESS6}/64 dev br0 nodad"),
     ] {
         process::run("ip", line.split(' '))?;
     }

@@ -66,6 +66,8 @@ pub struct VmSpec {
     pub netboot: Netboot,
     /// An EFI signature list of the authorities that UEFI's HTTPS trusts.
     pub authorities: Option<PathBuf>,
+    /// Names and texts for QEMU's fw_cfg: `opt/org.tianocore/IPv4PXESupport`, `no`.
+    pub fw_cfg: Vec<(&'static str, &'static str)>,
     /// No NIC at all: for booting a disk outside any namespace.
     pub network: bool,
     pub memory_mib: u32,
@@ -92,6 +94,7 @@ impl VmSpec {
             board: Board::default(),
             netboot: Netboot::default(),
             authorities: None,
+            fw_cfg: Vec::new(),
             network: true,
             memory_mib: 1024,
             cpus: 1,
@@ -259,6 +262,9 @@ fn command(spec: &VmSpec) -> Result<Command> {
     }
     // Newer OVMF does no network boot without a source of random numbers.
     qemu.args(["-device", "virtio-rng-pci"]);
+    for (name, text) in &spec.fw_cfg {
+        qemu.arg("-fw_cfg").arg(format!("name={name},string={text}"));
+    }
     add_firmware(&mut qemu, spec)?;
     add_disk(&mut qemu, spec);
     if spec.network {

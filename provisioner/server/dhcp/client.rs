@@ -159,15 +159,19 @@ fn architectures(request: &Request, class: &[u8]) -> Vec<Architecture> {
     if !found.is_empty() {
         return found;
     }
-    // `PXEClient:Arch:00007:UNDI:003000`: five decimal digits (PXE 2.1 §2.2.1).
+    in_class_text(class).into_iter().collect()
+}
+
+/// `PXEClient:Arch:00007:UNDI:003000`: five decimal digits (PXE 2.1 §2.2.1).
+pub fn in_class_text(class: &[u8]) -> Option<Architecture> {
     let text = std::str::from_utf8(class).unwrap_or_default();
     match text.strip_prefix("U-Boot.") {
-        Some("armv8" | "arm64") => return vec![Architecture(22)],
-        Some("armv7" | "arm") => return vec![Architecture(21)],
+        Some("armv8" | "arm64") => return Some(Architecture(22)),
+        Some("armv7" | "arm") => return Some(Architecture(21)),
         _ => {}
     }
     let number = text.split(':').nth(2).filter(|_| text.split(':').nth(1) == Some("Arch"));
-    number.and_then(|n| n.parse().ok()).map(Architecture).into_iter().collect()
+    number.and_then(|n| n.parse().ok()).map(Architecture)
 }
 
 /// RFC 4578 §2.3: type 0, then the UUID with its first three fields little-endian, as SMBIOS stores it.

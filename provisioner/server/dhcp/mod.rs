@@ -24,6 +24,7 @@ pub mod road;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
+pub mod v6;
 
 pub use heard::{Details, Heard, Hearing, Said, Told};
 

@@ -19,8 +19,9 @@ pub enum Road {
     Ipxe,
     /// Debian's signed shim, GRUB and kernel by TFTP: Secure Boot with the keys that machines are sold with.
     Shim,
-    /// iPXE and its script by HTTPS only. `base`: the TLS listener as machines reach it, `https://10.88.0.1:8443`.
-    Https { base: String },
+    /// iPXE and its script by HTTPS only. `base`: the TLS listener as machines reach it, `https://10.88.0.1:8443`; none:
+    /// it does not serve firmware.
+    Https { base: Option<String> },
 }
 
 /// [`boot_file`] for a machine on `road`. A road that is narrower than the firmware's wish is an error that says what to
@@ -45,14 +46,17 @@ pub fn boot_file_on(
         (Road::Shim, Program::Http) => Err(NoBoot::Road(
             "declared to boot by shim, whose GRUB speaks TFTP only: set its firmware to PXE",
         )),
-        (Road::Https { base }, Program::Ipxe { http: true, .. }) => {
+        (Road::Https { base: None }, Program::Pxe | Program::Http | Program::Ipxe { .. }) => {
+            Err(NoBoot::Road("declared to boot by HTTPS, and the server's http.firmware_tls is off"))
+        }
+        (Road::Https { base: Some(base) }, Program::Ipxe { http: true, .. }) => {
             Ok(usual()?.map(|boot| BootFile { file: format!("{base}{}{arch}", script_path(mac)), ..boot }))
         }
         // The script is another one, for the agent's kernel is.
         (_, Program::Ipxe { http: true, .. }) => {
             Ok(usual()?.map(|boot| BootFile { file: format!("{}{arch}", boot.file), ..boot }))
         }
-        (Road::Https { base }, Program::Http) => Ok(usual()?.map(|boot| {
+        (Road::Https { base: Some(base) }, Program::Http) => Ok(usual()?.map(|boot| {
             let name = boot.file.rsplit('/').next().unwrap_or_default();
             BootFile { file: format!("{base}{}", file_path(name)), ..boot }
         })),
@@ -91,7 +95,8 @@ mod tests {
     #[test]
     fn each_road_gives_its_own_file_or_says_what_to_set() {
         let all = serving(&["undionly.kpxe", "snponly.efi", SHIM, GRUB]);
-        let https = Road::Https { base: "https://10.88.0.1:8443".to_owned() };
+        let https = Road::Https { base: Some("https://10.88.0.1:8443".to_owned()) };
+        let off = Road::Https { base: None };
         let ipxe = Program::Ipxe { ours: true, http: true };
         let script = "https://10.88.0.1:8443/boot/52-54-00-01-02-03.ipxe";
         for (road, program, architecture, expected) in [
@@ -102,6 +107,7 @@ mod tests {
             (&https, Program::Http, 16, Ok("https://10.88.0.1:8443/boot/files/snponly.efi")),
             (&https, ipxe, 7, Ok(script)),
             (&https, Program::Pxe, 7, Err("set its firmware to HTTP Boot")),
+            (&off, Program::Http, 16, Err("firmware_tls is off")),
             (&https, ipxe, 11, Ok("https://10.88.0.1:8443/boot/52-54-00-01-02-03.ipxe?arch=arm64")),
             (&Road::Ipxe, Program::Pxe, 7, Ok("snponly.efi")),
             (&Road::Ipxe, ipxe, 11, Ok("http://10.88.0.1:8080/boot/52-54-00-01-02-03.ipxe?arch=arm64")),

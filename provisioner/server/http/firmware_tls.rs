@@ -1,6 +1,7 @@
 //! TLS for firmware. EDK2's (OVMF 2022.11 and 2025.02, looked at on the wire) knows RSA certificates and TLS 1.2 with
 //! DHE-RSA or RSA key exchange only: no elliptic curves. So beside the site's authority there is one with RSA keys for
-//! firmware to enrol, and two suites with the ffdhe2048 group of RFC 7919. Whoever speaks TLS 1.3 gets neither.
+//! firmware to enrol, and two suites with the ffdhe2048 group of RFC 7919. Whoever speaks TLS 1.3 gets neither. The crate
+//! `rsa` makes the keys and does nothing with them (its private operations leak time, RUSTSEC-2023-0071): ring signs.
 
 use super::{auth::write_private, tls};
 use crate::machine::Time;

@@ -16,6 +16,7 @@ pub mod listen;
 pub mod live;
 pub mod node;
 pub mod script;
+pub mod script6;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};
@@ -36,7 +37,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the routes share. Cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<Parts>, Option<Arc<Reached>>);
+
+/// How machines reach one listener, where it is otherwise than usual.
+struct Reached {
+    settings: Settings,
+    scripts: Box<boot::Scripts>,
+}
 
 /// What `serve` brings together.
 pub struct Parts {
@@ -74,7 +81,13 @@ impl std::fmt::Debug for Parts {
 
 impl App {
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(parts), None)
+    }
+
+    /// The same for a listener that machines reach by other URLs.
+    #[must_use]
+    pub fn reached_by(&self, settings: Settings, scripts: Box<boot::Scripts>) -> Self {
+        Self(self.0.clone(), Some(Arc::new(Reached { settings, scripts })))
     }
 
     pub fn engine(&self) -> &Engine {
@@ -94,7 +107,7 @@ impl App {
     }
 
     pub fn scripts(&self) -> &boot::Scripts {
-        &*self.0.scripts
+        self.1.as_ref().map_or(&*self.0.scripts, |reached| &*reached.scripts)
     }
 
     pub fn live(&self) -> &Live {
@@ -102,7 +115,7 @@ impl App {
     }
 
     pub fn settings(&self) -> &Settings {
-        &self.0.settings
+        self.1.as_ref().map_or(&self.0.settings, |reached| &reached.settings)
     }
 }
 
@@ -124,10 +137,15 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
     finish(routes.merge(listen::loopback_only(api::routes(app))))
 }
 
-/// The TLS listener: operators, nodes that phone home, and machines whose firmware knows this server's authority.
-pub fn tls(app: &App, boot_files: Router) -> Router {
-    let boot = Router::new().route("/boot/{file}", get(boot::script_by_tls).head(boot::head));
-    let routes = common().merge(boot).with_state(app.clone()).merge(boot_files);
+/// The TLS listener: operators, and nodes that phone home. With `boot_files` also machines whose firmware knows this
+/// server's authority.
+pub fn tls(app: &App, boot_files: Option<Router>) -> Router {
+    let mut routes = common().with_state(app.clone());
+    if let Some(files) = boot_files {
+        let script = get(boot::script_by_tls).head(boot::head);
+        routes =
+            routes.merge(Router::new().route("/boot/{file}", script).with_state(app.clone())).merge(files);
+    }
     finish(routes.merge(api::routes(app)))
 }
 

@@ -6,6 +6,7 @@
 //! DATA/manifests/of/SHA256.FORMAT   the root of the image file with that hash
 //! ```
 
+use super::qcow2::Disk;
 use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack};
 use provisioner_wire::{
     chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
@@ -122,9 +123,27 @@ impl ChunkStore {
         Ok(root)
     }
 
+    /// The file's own hash is checked in the same reading, where that goes from its beginning to its end.
     fn take_apart(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Manifest, TakeInError> {
+        let most = whole.raw_bytes.unwrap_or(RAW_MAX);
+        let damaged = |source| TakeInError::Damaged { format: whole.format, at: 0, source };
         let file = File::open(whole.path).map_err(at(whole.path))?;
+        if whole.format == ImageFormat::Qcow2 {
+            hashed(Hashing::new(&file), whole)?;
+            let disk = Disk::open(file).map_err(damaged)?;
+            return self.pack(Limited::new(disk, most), whole, done);
+        }
         let mut file = BufReader::with_capacity(1 << 20, Hashing::new(file));
+        let manifest = {
+            let raw = unpack(&mut file, whole.format).map_err(damaged)?;
+            self.pack(Limited::new(raw, most), whole, done)?
+        };
+        hashed(file.into_inner(), whole)?;
+        Ok(manifest)
+    }
+
+    /// Packs what `raw` gives, on all cores.
+    fn pack(&self, raw: impl Read, whole: &Whole<'_>, done: &AtomicU64) -> Result<Manifest, TakeInError> {
         let (entries, failed, stop) = (Mutex::new(Vec::new()), Mutex::new(None), AtomicBool::new(false));
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let (give, take) = sync_channel::<(usize, Vec<u8>)>(AHEAD);
@@ -143,17 +162,12 @@ impl ChunkStore {
                     }
                 });
             }
-            unpack_all(&mut file, whole, &give, stop, done)
+            cut(raw, whole, &give, stop, done)
         });
         if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
         let raw = raw?;
-        io::copy(&mut file, &mut io::sink()).map_err(at(whole.path))?;
-        let is = file.into_inner().finish();
-        if is != whole.sha256 {
-            return Err(TakeInError::Changed { is });
-        }
         judge(whole, &raw)?;
         let mut numbered = entries.into_inner().unwrap_or_else(PoisonError::into_inner);
         numbered.sort_by_key(|(number, _)| *number);
@@ -242,17 +256,22 @@ struct Raw {
     sha256: Option<String>,
 }
 
-/// Unpacks in chunks, in their order, to whoever packs.
-fn unpack_all(
-    file: &mut BufReader<Hashing<File>>,
+/// Reads the rest and holds the whole to its declared hash.
+fn hashed<R: Read>(mut file: Hashing<R>, whole: &Whole<'_>) -> Result<(), TakeInError> {
+    io::copy(&mut file, &mut io::sink()).map_err(at(whole.path))?;
+    let is = file.finish();
+    if is == whole.sha256 { Ok(()) } else { Err(TakeInError::Changed { is }) }
+}
+
+/// Gives `reader` in chunks, in their order, to whoever packs.
+fn cut(
+    mut reader: impl Read,
     whole: &Whole<'_>,
     give: &SyncSender<(usize, Vec<u8>)>,
     stop: &AtomicBool,
     done: &AtomicU64,
 ) -> Result<Raw, TakeInError> {
     let damaged = |at, source| TakeInError::Damaged { format: whole.format, at, source };
-    let most = whole.raw_bytes.unwrap_or(RAW_MAX);
-    let mut reader = Limited::new(unpack(file, whole.format).map_err(|e| damaged(0, e))?, most);
     let mut digest = whole.raw_sha256.map(|_| Sha256::new());
     let mut bytes = 0;
     for number in 0.. {

@@ -4,6 +4,7 @@
 mod cache;
 pub mod chunks;
 mod format;
+mod qcow2;
 mod verify;
 
 use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};

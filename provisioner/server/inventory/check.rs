@@ -5,7 +5,7 @@ use super::{
     RecordName,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
-use provisioner_wire::order::PartitionSelector;
+use provisioner_wire::order::{ImageFormat, PartitionSelector};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -109,6 +109,17 @@ impl Check<'_> {
 
     fn nic(&mut self, at: &str, nic: &Nic, owner: &str) {
         self.once("MAC", nic.mac, owner, &format!("{at}/mac"));
+        if let Some(net) = nic.address6 {
+            let (pointer, address) = (format!("{at}/address6"), net.addr());
+            self.once("address", address, owner, &pointer);
+            let bits = u128::from(address) & u128::from(net.hostmask());
+            if address.is_multicast()
+                || address.is_unicast_link_local()
+                || (net.prefix_len() < 127 && bits == 0)
+            {
+                self.problem(&pointer, format!("{address} is not an address of one machine"));
+            }
+        }
         let Some(net) = nic.address else {
             if nic.gateway.is_some() {
                 self.problem(&format!("{at}/gateway"), "a gateway needs an address beside it");
@@ -178,6 +189,10 @@ impl Check<'_> {
         if let ImageSource::Url(_) = image.source {
             if image.size.is_none() {
                 self.problem(at, "an image from a URL needs its size");
+            }
+            if image.format == ImageFormat::Qcow2 {
+                let message = "a qcow2 image cannot be streamed: put the file into the images folder";
+                self.problem(&format!("{at}/format"), message);
             }
             if let DeclaredSha256::In { .. } = image.sha256 {
                 self.problem(

@@ -6,7 +6,7 @@ use super::{
         BadValue, EnvName, HttpUrl, KernelArgument, Line, RecordName, RelativePath, Sha256Hex, unicast,
     },
 };
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use provisioner_wire::{Mac, MachineName, report::Firmware};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -134,6 +134,9 @@ pub struct Nic {
     /// Reserved address with its prefix length, `10.88.0.11/24`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Net>,
+    /// Address reserved by DHCPv6, with its prefix length, `fd88::11/64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Net>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

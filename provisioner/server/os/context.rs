@@ -55,6 +55,9 @@ struct NicView<'a> {
     /// With prefix length.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
+    /// With prefix length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address6: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ip: Option<Ipv4Addr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,7 @@ impl<'a> NicView<'a> {
         Self {
             mac: nic.mac,
             address: nic.address.map(|net| net.to_string()),
+            address6: nic.address6.map(|net| net.to_string()),
             ip: nic.address.map(|net| net.addr()),
             prefix: nic.address.map(|net| net.prefix_len()),
             netmask: nic.address.map(|net| net.netmask()),

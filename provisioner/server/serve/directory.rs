@@ -3,19 +3,20 @@
 use super::House;
 use crate::{
     clock::Clock,
-    dhcp::{Directory, Particulars, Who, options::encoded, road::Road},
-    inventory::{BootBy, Hardware, Profile},
+    dhcp::{Directory, Particulars, Who, options::encoded, road::Road, v6},
+    inventory::{BootBy, Hardware, Profile, identity::canonical},
     machine::Time,
     store::{self, Db, StoreError},
 };
 use provisioner_wire::{Mac, MachineName};
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 /// How old the directory's memory of what is declared may be.
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
@@ -34,7 +35,7 @@ pub struct Declared {
     clock: Clock,
     discovery: bool,
     /// Base URL of the TLS listener.
-    https: String,
+    https: Option<String>,
 }
 
 struct Source {
@@ -57,6 +58,15 @@ struct Memory {
     /// Of machines that boot otherwise than usual.
     boots_by: HashMap<Mac, BootBy>,
     reserved: Arc<HashSet<Ipv4Addr>>,
+    v6: Memory6,
+}
+
+#[derive(Default)]
+struct Memory6 {
+    /// By UUID in its canonical byte order, the first MAC of the one machine that has it.
+    uuids: HashMap<Uuid, Option<Mac>>,
+    addresses: HashMap<Mac, Ipv6Addr>,
+    reserved: Arc<HashSet<Ipv6Addr>>,
 }
 
 impl Held {
@@ -73,7 +83,7 @@ impl Held {
 impl Declared {
     /// Reads what is declared: without it every machine would be taken for an unknown one. `https`: base URL of the TLS
     /// listener as machines reach it.
-    pub async fn open(house: &House, https: String) -> Result<Self, StoreError> {
+    pub async fn open(house: &House, https: Option<String>) -> Result<Self, StoreError> {
         let (db, clock, now) = (house.db.clone(), house.clock.clone(), house.clock.now());
         let memory = Arc::new(read(&db).await?);
         let held = RwLock::new(Held { memory, read: now, fresh_until: now + DIRECTORY_AGE });
@@ -145,7 +155,38 @@ async fn read(db: &Db) -> Result<Memory, StoreError> {
         }
     }
     let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-    Ok(Memory { machines, particulars, boots_by, reserved })
+    Ok(Memory { machines, particulars, boots_by, reserved, v6: Memory6::of(&all) })
+}
+
+impl Memory6 {
+    fn of(all: &[Hardware]) -> Self {
+        let mut uuids = HashMap::new();
+        for hardware in all {
+            // I13: a UUID that two machines have is nobody's.
+            let mac = hardware.primary_nic().map(|nic| nic.mac);
+            if let Some(uuid) = hardware.uuid {
+                uuids.entry(canonical(uuid)).and_modify(|both| *both = None).or_insert(mac);
+            }
+        }
+        let nics = all.iter().flat_map(|hardware| &hardware.nics);
+        let addresses: HashMap<_, _> = nics.filter_map(|nic| Some((nic.mac, nic.address6?.addr()))).collect();
+        let reserved = Arc::new(addresses.values().copied().collect());
+        Self { uuids, addresses, reserved }
+    }
+}
+
+impl v6::Directory for Declared {
+    async fn by_uuid(&self, uuid: Uuid) -> Option<Mac> {
+        self.fresh().await.v6.uuids.get(&canonical(uuid)).copied().flatten()
+    }
+
+    async fn reservation(&self, mac: Mac) -> Option<Ipv6Addr> {
+        self.fresh().await.v6.addresses.get(&mac).copied()
+    }
+
+    async fn reserved6(&self) -> Arc<HashSet<Ipv6Addr>> {
+        self.fresh().await.v6.reserved.clone()
+    }
 }
 
 /// The machine's own word goes before its profile's.

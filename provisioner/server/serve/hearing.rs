@@ -57,6 +57,26 @@ impl dhcp::Hearing for Ear {
     }
 }
 
+impl dhcp::v6::Hearing for Ear {
+    fn heard6(&self, heard: dhcp::v6::Heard) {
+        if let (Some(other), Some(machine)) = (&heard.conflict, &heard.machine) {
+            tracing::warn!(%machine, "its DHCPv6 identifier is that of machine {other}; was its disk cloned?");
+        }
+        let what = heard.line();
+        match heard.machine {
+            Some(machine) => self.tell(Whose::Machine(machine), what),
+            None => {
+                let duid = provisioner_wire::ids::hex(&heard.duid);
+                tracing::info!(mac = heard.mac.map(tracing::field::display), duid, "unknown machine: {what}");
+            }
+        }
+    }
+
+    fn malformed6(&self, why: &(dyn std::error::Error + Send + Sync)) {
+        tracing::debug!("DHCPv6: ignored a packet: {why}");
+    }
+}
+
 impl tftp::Hearing for Ear {
     fn transferred(&self, t: Transferred) {
         let end = match &t.end {
@@ -117,11 +137,20 @@ impl Recorder {
         let mut tx = self.db.read().await?;
         let name = match whose {
             Whose::Machine(name) => Some(name.clone()),
-            Whose::Address(ip) => {
-                let leases = store::leases::all(&mut tx).await?;
-                let lease = leases.into_iter().find(|l| l.ip == ip.to_string());
-                lease.and_then(|l| l.machine).and_then(|m| m.parse().ok())
+            Whose::Address(ip) => match ip.to_canonical() {
+                IpAddr::V6(ip) => {
+                    // EDK2 fetches by TFTP from its link-local address.
+                    if let Some(mac) = dhcp::v6::client::eui64(ip) {
+                        return Ok(store::machines::by_mac(&mut tx, mac).await?.map(|m| m.id));
+                    }
+                    store::leases6::find(&mut tx, &ip.to_string()).await?.and_then(|lease| lease.machine)
+                }
+                IpAddr::V4(ip) => {
+                    let leases = store::leases::all(&mut tx).await?;
+                    leases.into_iter().find(|l| l.ip == ip.to_string()).and_then(|l| l.machine)
+                }
             }
+            .and_then(|name| name.parse().ok()),
         };
         let Some(name) = name else { return Ok(None) };
         Ok(store::machines::by_name(&mut tx, &name).await?.map(|m| m.id))

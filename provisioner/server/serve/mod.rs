@@ -1,6 +1,7 @@
 //! Wires the rooms and runs the server: the only place that knows them all.
 
 mod boot_plane;
+mod boot_plane6;
 mod content;
 mod directory;
 mod grub;
@@ -8,6 +9,7 @@ mod hardware;
 mod hearing;
 mod images;
 mod lease_journal;
+mod lease_journal6;
 
 pub use hardware::check;
 
@@ -28,11 +30,13 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use provisioner_wire::{MachineName, channel::PrivateKey};
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
 /// What the agent channel's key is derived from the keyring for.
 const AGENT_CHANNEL: &str = "agent channel";
+/// A second of commits is moved quickly.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to end (SIGINT, SIGTERM) or a part of it dies.
 pub fn run(file: &Path) -> Result<()> {
@@ -85,11 +89,15 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { running.run(hands).await.context("the engine") });
     let ear = hearing::listen(&mut parts, &house, &engine);
     let files = files.heard_by(ear.clone());
+    let db = house.db.clone();
+    parts.spawn(async move { keep_log_short(&db).await });
     let ending = until(stopped.clone());
-    let routes = http::plain(&app, files.router());
+    let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
-    let (ending, routes) = (until(stopped), http::tls(&app, files.router()));
+    boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
+    let (ending, routes) =
+        (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
@@ -104,6 +112,16 @@ async fn serve(config: Config) -> Result<()> {
     parts.abort_all();
     house.db.close().await;
     ended
+}
+
+/// For ever. An error costs nothing but time: the log grows until a commit moves it.
+async fn keep_log_short(db: &Db) -> Result<()> {
+    loop {
+        tokio::time::sleep(CHECKPOINT_EVERY).await;
+        if let Err(error) = db.checkpoint().await {
+            tracing::warn!("the database's log could not be shortened: {error}");
+        }
+    }
 }
 
 /// No part ends before it is told to: one that did without an error is an error, too.

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod declared;
 pub mod events;
 pub mod leases;
+pub mod leases6;
 pub mod machines;
 pub mod pins;
 pub mod secrets;
@@ -36,6 +37,10 @@ pub enum StoreError {
 }
 
 pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A commit that finds the write-ahead log longer than this moves it into the database itself, and waits for the disk
+/// meanwhile. Usually [`Db::checkpoint`] has done it before; in pages of 4 KiB.
+const WAL_PAGES_MAX: &str = "16384";
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -77,6 +82,7 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .pragma("wal_autocheckpoint", WAL_PAGES_MAX)
             .busy_timeout(Duration::from_secs(10))
             .disable_statement_logging();
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
@@ -108,6 +114,15 @@ impl Db {
         })
     }
 
+    /// Moves what was committed from SQLite's write-ahead log into the database, beside readers and writers. To be called
+    /// again and again: else a commit does it now and then, and whoever waits for that one waits long.
+    pub async fn checkpoint(&self) -> Result<()> {
+        if let Self::Sqlite { reader, .. } = self {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(reader).await?;
+        }
+        Ok(())
+    }
+
     pub async fn close(&self) {
         match self {
             Self::Sqlite { writer, reader } => {
@@ -137,6 +152,7 @@ pub fn statements() -> Vec<&'static str> {
         declared::STATEMENTS,
         events::STATEMENTS,
         leases::STATEMENTS,
+        leases6::STATEMENTS,
         machines::STATEMENTS,
         pins::STATEMENTS,
         secrets::STATEMENTS,

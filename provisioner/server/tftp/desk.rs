@@ -35,7 +35,9 @@ pub struct Session {
     transfer: Box<Transfer>,
     place: Place,
     file: String,
-    pub began: Duration,
+    began: Duration,
+    /// When the one who runs it will look after it.
+    pub alarm: Option<Duration>,
 }
 
 /// What a request came to.
@@ -92,7 +94,10 @@ impl Desk {
                     let most = self.block_size(peer, &request);
                     let (transfer, first) = Transfer::begin(file, &request, most, self.now());
                     let file = provisioner_wire::report::clean(&request.name);
-                    return Opened::Session(Session { peer, asked, transfer, place, file, began }, first);
+                    return Opened::Session(
+                        Session { peer, asked, transfer, place, file, began, alarm: None },
+                        first,
+                    );
                 }
                 Ok(None) => (Some(request.name), Refusal::NO_SUCH_FILE),
                 Err(_) => (Some(request.name), Refusal::LATER),

@@ -71,7 +71,8 @@ struct Shared {
     /// The runtime of the rest of the server, where files are found.
     house: Handle,
     sessions: HashMap<SocketAddr, Session>,
-    /// One for each session, and perhaps early: whether there was silence is looked up when it rings.
+    /// One for each session, and perhaps early: whether there was silence is looked up when it rings. What is not
+    /// [`Session::alarm`] of its peer's session is over.
     alarms: BinaryHeap<Reverse<Alarm>>,
     opening: mpsc::Sender<(SocketAddr, Option<IpAddr>, Opened)>,
 }
@@ -80,8 +81,6 @@ struct Shared {
 struct Alarm {
     at: Duration,
     peer: SocketAddr,
-    /// Of which of the peer's sessions, one after the other, this is.
-    began: Duration,
 }
 
 impl Shared {
@@ -118,12 +117,11 @@ impl Shared {
     async fn begin(&mut self, peer: SocketAddr, asked: Option<IpAddr>, opened: Opened) {
         match opened {
             Opened::Session(session, first) => {
-                self.set_alarm(&session);
                 // The address and port are all that tells transfers apart: who asks anew has given up the old one.
                 if let Some(old) = self.sessions.insert(peer, session) {
                     self.desk.ended(old, End::Aborted("asked anew".to_owned()));
                 }
-                self.send(&first, peer, asked).await
+                self.step(peer, Step::Send(first)).await;
             }
             Opened::Refused(answer) => self.send(&answer, peer, asked).await,
             Opened::Nothing => {}
@@ -137,30 +135,32 @@ impl Shared {
             && alarm.at <= now
         {
             self.alarms.pop();
-            let session = self.sessions.get_mut(&alarm.peer).filter(|s| s.began == alarm.began);
+            let session = self.sessions.get_mut(&alarm.peer).filter(|s| s.alarm == Some(alarm.at));
             let Some(session) = session else { continue };
+            session.alarm = None;
             let step = session.look(now);
-            let due = Reverse(Alarm { at: session.due(), ..alarm });
-            self.alarms.push(due);
             self.step(alarm.peer, step).await;
         }
-    }
-
-    fn set_alarm(&mut self, session: &Session) {
-        self.alarms.push(Reverse(Alarm { at: session.due(), peer: session.peer, began: session.began }));
     }
 
     async fn step(&mut self, peer: SocketAddr, step: Step) {
         match step {
             Step::Send(burst) => {
                 let asked = self.sessions.get(&peer).and_then(|session| session.asked);
-                self.send(&burst, peer, asked).await
+                self.send(&burst, peer, asked).await;
             }
             Step::Wait => {}
             Step::End(end) => {
                 if let Some(session) = self.sessions.remove(&peer) {
                     self.desk.ended(session, end);
                 }
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            let at = session.due();
+            if session.alarm.is_none_or(|set| at < set) {
+                session.alarm = Some(at);
+                self.alarms.push(Reverse(Alarm { at, peer }));
             }
         }
     }

@@ -21,6 +21,8 @@ pub enum FormatError {
     Unknown { declared: ImageFormat },
     #[error("the image is empty")]
     Empty,
+    #[error("a qcow2 image cannot be streamed: it must be a file in the server's images folder")]
+    Qcow2,
 }
 
 /// Reads raw disk bytes out of `input`, which is `declared`.
@@ -31,6 +33,8 @@ pub fn unpack<'a, R: BufRead + Send + 'a>(
     check_format(input.fill_buf()?, declared).map_err(io::Error::other)?;
     Ok(match declared {
         ImageFormat::Raw => Box::new(input),
+        ImageFormat::Qcow2 => return Err(io::Error::other(FormatError::Qcow2)),
+        ImageFormat::Bz2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         ImageFormat::Gz => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         ImageFormat::Xz => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, CONCATENATED).map_err(io::Error::other)?;
@@ -61,6 +65,8 @@ fn magic(start: &[u8]) -> Option<ImageFormat> {
     match start {
         [0x1f, 0x8b, ..] => Some(ImageFormat::Gz),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(ImageFormat::Xz),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(ImageFormat::Bz2),
+        [b'Q', b'F', b'I', 0xfb, ..] => Some(ImageFormat::Qcow2),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(ImageFormat::Zst),
         _ => None,
     }
@@ -85,6 +91,12 @@ mod tests {
                 writer.finish().unwrap()
             }
             ImageFormat::Zst => zstd::encode_all(data, 1).unwrap(),
+            ImageFormat::Bz2 => {
+                let mut writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                writer.write_all(data).unwrap();
+                writer.finish().unwrap()
+            }
+            ImageFormat::Qcow2 => [b"QFI\xfb", data].concat(),
         }
     }
 
@@ -98,7 +110,7 @@ mod tests {
         (0..50_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
     }
 
-    const PACKED: [ImageFormat; 3] = [ImageFormat::Gz, ImageFormat::Xz, ImageFormat::Zst];
+    const PACKED: [ImageFormat; 4] = [ImageFormat::Gz, ImageFormat::Xz, ImageFormat::Zst, ImageFormat::Bz2];
 
     #[test]
     fn every_format_comes_back_also_in_several_members() {
@@ -123,7 +135,7 @@ mod tests {
             let appended = [whole.as_slice(), b"garbage"].concat();
             assert!(unpacked(&appended, format).is_err(), "{format} with a tail");
         }
-        for format in [ImageFormat::Gz, ImageFormat::Xz] {
+        for format in [ImageFormat::Gz, ImageFormat::Xz, ImageFormat::Bz2] {
             let mut whole = packed(&data, format);
             let middle = whole.len() / 2;
             whole[middle] ^= 0x10;
@@ -134,12 +146,15 @@ mod tests {
     #[test]
     fn the_declared_format_must_be_the_real_one() {
         let data = sample();
-        for real in [ImageFormat::Raw, ImageFormat::Gz, ImageFormat::Xz, ImageFormat::Zst] {
-            for declared in [ImageFormat::Raw, ImageFormat::Gz, ImageFormat::Xz, ImageFormat::Zst] {
+        let all = [&[ImageFormat::Raw][..], &PACKED].concat();
+        for real in all.clone() {
+            for declared in all.clone() {
                 let result = unpacked(&packed(&data, real), declared);
                 assert_eq!(result.is_ok(), real == declared, "{real} declared as {declared}");
             }
         }
+        let qcow2 = unpacked(&packed(&data, ImageFormat::Qcow2), ImageFormat::Qcow2);
+        assert!(qcow2.unwrap_err().to_string().contains("cannot be streamed"));
         assert!(unpacked(b"", ImageFormat::Raw).unwrap_err().to_string().contains("empty"));
     }
 }

@@ -32,6 +32,8 @@ pub mod cmdline {
     pub const ON_FAILURE: &str = "provisioner.on_failure";
     /// iPXE's `01-aa-bb-cc-dd-ee-ff`, PXELINUX convention.
     pub const BOOTIF: &str = "BOOTIF";
+    /// The address from which the script was fetched over IPv6, with its prefix length: `fd88::100/64`.
+    pub const ADDRESS6: &str = "provisioner.ip6";
 }
 
 /// `POST claim`: proof that the agent holds a boot id, with its own fresh public key. 200 [`ClaimAnswer`], 409 where
@@ -165,6 +167,9 @@ pub enum ImageFormat {
     Gz,
     Xz,
     Zst,
+    Bz2,
+    /// Only as a file of the server, which takes it apart: it cannot be streamed.
+    Qcow2,
 }
 
 impl std::fmt::Display for ImageFormat {
@@ -174,6 +179,8 @@ impl std::fmt::Display for ImageFormat {
             Self::Gz => "gz",
             Self::Xz => "xz",
             Self::Zst => "zst",
+            Self::Bz2 => "bz2",
+            Self::Qcow2 => "qcow2",
         })
     }
 }

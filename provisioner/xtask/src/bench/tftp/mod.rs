@@ -33,6 +33,12 @@ pub struct Options {
     /// One run of each cell instead of three, and no more than 50 clients.
     #[arg(long)]
     quick: bool,
+    /// Only the cells with these words in their names: `--cell "1 ×" --cell "window 1,"`.
+    #[arg(long, value_name = "WORDS")]
+    cell: Vec<String>,
+    /// Runs of each cell; the median counts.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
 }
 
 /// The files by name (names that our server knows as boot files) and size.
@@ -73,8 +79,9 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     let servers = servers::start(&project, &files, folder.path(), probe)?;
     let runtime = Runtime::new().context("the relay's runtime")?;
     let mut rows = Vec::new();
-    for cell in cells(options.quick) {
-        let rounds = if options.quick { 1 } else { 3 };
+    let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
+    let wanted = |cell: &Cell| options.cell.iter().all(|words| cell.words().contains(words));
+    for cell in cells(options.quick).into_iter().filter(wanted) {
         rows.extend(measure(cell, &servers, &contents, rounds, &runtime)?);
     }
     options.output.put(&rows)?;

@@ -26,11 +26,9 @@ pub fn start(project: &Project, files: &Path, folder: &Path, probe: Fetch<'_>) -
     let program = project.target.join("release/provisioner");
     let mut ours = Command::new(program);
     ours.arg("serve").arg("--config").arg(config(project, files, folder)?);
-    let peers = project.tools().join("tftp-servers/usr/sbin");
-    let mut hpa = Command::new(peers.join("in.tftpd"));
-    hpa.args(["--listen", "--foreground", "--secure", "--user", "root", "--address", "127.0.0.12:69"])
-        .arg(files);
-    let mut atftpd = Command::new(peers.join("atftpd"));
+    let mut hpa = Command::new(project.tools().join("tftpd-hpa/usr/sbin/in.tftpd"));
+    hpa.args(["-L", "--secure", "--user", "root", "--address", "127.0.0.12:69"]).arg(files);
+    let mut atftpd = Command::new(project.tools().join("atftpd/usr/sbin/atftpd"));
     atftpd.args(["--daemon", "--no-fork", "--user", "root.root", "--maxthread", "2000", "--logfile", "-"]);
     atftpd.args(["--port", "69", "--bind-address", "127.0.0.13"]).arg(files);
     let mut dnsmasq = Command::new("dnsmasq");
@@ -85,8 +83,9 @@ fn config(project: &Project, files: &Path, folder: &Path) -> Result<std::path::P
 /// The peers that are no package of the machine.
 pub fn prepare(project: &Project) -> Result<()> {
     crate::packages::ensure(&["dnsmasq-base", "libwrap0"])?;
-    // They conflict with one another, and would start.
-    crate::packages::unpack(&["tftpd-hpa", "atftpd"], &project.tools().join("tftp-servers"))?;
+    for package in ["tftpd-hpa", "atftpd"] {
+        crate::packages::unpack(&[package], &project.tools().join(package))?;
+    }
     crate::tools::cargo_tool(project, crate::tools::TFTPD)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--locked", "-p", "provisioner", "--bin", "provisioner", "--release"]);
