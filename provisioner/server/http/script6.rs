@@ -76,7 +76,7 @@ mod tests {
             assert!(kernel.contains(&format!(" provisioner.ip6={address} ")), "{kernel}");
             assert_eq!(text.lines().count(), plain.lines().count());
         }
-        let disk = builder.text(&Script::Disk).unwrap();
+        let disk = builder.text(&Script::Disk { by: None }).unwrap();
         assert_eq!(told(&disk, peer, &subnets), disk);
     }
 }
