@@ -59,12 +59,13 @@ async fn a_rejected_machine_boots_its_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_is_sent_to_its_disk_as_its_record_says() {
     let server = Server::start().await;
+    server.declare_profile().await;
     let url = format!("{}/boot/{MAC}.ipxe", server.plain);
     for (disk, status, has, has_not) in [
         (None, 200, "sanboot", "shell"),
         (Some("exit"), 200, "exit 1", "sanboot"),
         (Some("sanboot"), 200, "sanboot", "exit"),
-        (Some("not-found"), 404, "boots its own disk", "ipxe"),
+        (Some("not-found"), 404, "boots its own disk", "sanboot"),
     ] {
         let mut hardware = super::hardware("node-1", MAC);
         if let Some(disk) = disk {
