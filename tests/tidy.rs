@@ -39,6 +39,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             ],
         ),
         ("dhcp", &["machine", "store", "clock"]),
+        ("doctor", &["machine"]),
         ("tftp", &["machine", "clock"]),
         (
             "http",
@@ -52,6 +53,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "image",
                 "secret",
                 "workflow",
+                "doctor",
                 "clock",
                 "config",
             ],
@@ -78,6 +80,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "tftp",
                 "http",
                 "bmc",
+                "doctor",
             ],
         ),
     ])
@@ -178,6 +181,7 @@ fn the_pure_rooms_touch_no_world() {
         "machine",
         "render",
         "token",
+        "doctor",
         "dhcp/answer.rs",
         "dhcp/lease.rs",
         "dhcp/client.rs",

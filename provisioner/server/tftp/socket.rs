@@ -69,6 +69,7 @@ async fn transfer(local: IpAddr, peer: SocketAddr, request: &[u8], files: &Files
         bytes: transfer.map_or(0, Transfer::bytes),
         acknowledged: transfer.map_or(0, Transfer::bytes_taken),
         block_size: transfer.map_or(0, Transfer::block_size),
+        heard: transfer.is_some_and(Transfer::was_heard),
         retransmits: transfer.map_or(0, |t| t.retransmits),
         milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         end,

@@ -223,6 +223,11 @@ impl Transfer {
         self.block_size
     }
 
+    /// Whether the client has said anything since its request.
+    pub fn was_heard(&self) -> bool {
+        self.heard
+    }
+
     /// The last block is shorter than the others, and empty where the file is a multiple (RFC 1350 §6).
     fn last_block(&self) -> u64 {
         (self.data.len() / self.block_size) as u64 + 1
