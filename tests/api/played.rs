@@ -59,6 +59,7 @@ fn target() -> Target {
             size_bytes: 10,
             raw_sha256: None,
             raw_size_bytes: None,
+            chunks: None,
         }),
         place: Some(Place { partition: PartitionSelector::Number(1), directory: "/seed".into() }),
         wipe: WipeMethod::Metadata,

@@ -408,6 +408,7 @@ impl World {
                     size_bytes: 1,
                     raw_sha256: None,
                     raw_size_bytes: None,
+                    chunks: None,
                 }),
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),

@@ -7,9 +7,10 @@ use crate::{
         find::{FindError, find},
         wipe::{WipeError, wipe},
         write::{WriteError, write_image},
+        write_chunks::{How, write_chunks},
     },
     hardware,
-    image::{self, source::Source},
+    image::{self, chunks::Served, source::Source},
     log::Log,
     patience::Patience,
     place::{self, KernelMounts, Mounts, PlaceError},
@@ -19,6 +20,7 @@ use crate::{
 use provisioner_wire::{
     Generation, MachineName,
     channel::{Channel, ChannelError, PrivateKey, config_context},
+    chunks::Chunks,
     order::{
         Claim, ClaimAnswer, Config, ConfigRequest, LicenceId, Order, Outcome, PlaceConfig, SpendLicence,
         StepResult, Wipe, WriteImage,
@@ -258,14 +260,15 @@ impl Agent<'_> {
     }
 
     /// Spends the licence for `disks`, opened and unchanged: nothing is written before, and nothing without (I1, I3).
-    fn spend(&self, licence: LicenceId, disks: &[&Disk]) -> Result<(), StepError> {
+    /// True where it was spent before in this generation.
+    fn spend(&self, licence: LicenceId, disks: &[&Disk]) -> Result<bool, StepError> {
         let disks = disks.iter().map(|disk| disk.identity()).collect();
         let grant =
             self.server.spend_licence(&SpendLicence { generation: self.generation, licence, disks })?;
         if grant.resume {
-            self.log.say("the licence was spent before in this generation: beginning the step anew");
+            self.log.say("the licence was spent before in this generation: resuming the step");
         }
-        Ok(())
+        Ok(grant.resume)
     }
 
     fn write_image(&self, order: &WriteImage) -> Result<Option<String>, StepError> {
@@ -276,6 +279,9 @@ impl Agent<'_> {
             return Err(StepError::TooSmall { image, disk: disk.name, need, size });
         }
         let mut device = self.open(&disk)?;
+        if let Some(chunks) = &image.chunks {
+            return self.write_chunks(order, chunks, &disk, &mut device);
+        }
         self.spend(order.licence, &[&disk])?;
         let source = Source::new(
             self.server.http().clone(),
@@ -293,14 +299,47 @@ impl Agent<'_> {
             &mut |done| self.log.progress(done, total),
             |most, take| image::stream(image, source, most, take),
         );
-        let written = written.map_err(|error| StepError::Write {
-            image: image.name.clone(),
-            disk: format!("/dev/{} ({})", disk.name, disk.identity()),
-            error: Box::new(error),
-        })?;
+        let written = written.map_err(|error| failed(order, &disk, error))?;
         self.log.say(format_args!(
             "image {} on /dev/{}: {} bytes verified",
             image.name, disk.name, written.raw_bytes
+        ));
+        Ok(written.read_back_sha256)
+    }
+
+    fn write_chunks(
+        &self,
+        order: &WriteImage,
+        chunks: &Chunks,
+        disk: &Disk,
+        device: &mut BlockDevice,
+    ) -> Result<Option<String>, StepError> {
+        let base = self.server.absolute(&chunks.base);
+        let served =
+            Served::new(self.server.http().clone(), base, self.settings.patience, Arc::clone(self.log));
+        let manifest = served.manifest(chunks).map_err(|error| failed(order, disk, error.into()))?;
+        if manifest.raw_bytes > disk.size_bytes {
+            let (image, size) = (order.image.name.clone(), disk.size_bytes);
+            return Err(StepError::TooSmall {
+                image,
+                disk: disk.name.clone(),
+                need: manifest.raw_bytes,
+                size,
+            });
+        }
+        let resume = self.spend(order.licence, &[disk])?;
+        let total = manifest.raw_bytes * 2;
+        let how = How { workers: workers(), resume };
+        let progress = |done| self.log.progress(done, total);
+        let written = write_chunks(device, &manifest, how, &progress, &served)
+            .map_err(|error| failed(order, disk, error))?;
+        self.log.say(format_args!(
+            "image {} on /dev/{}: {} bytes verified; {} of {} chunks were there already",
+            order.image.name,
+            disk.name,
+            written.raw_bytes,
+            written.kept_chunks,
+            manifest.chunks.len()
         ));
         Ok(written.read_back_sha256)
     }
@@ -334,5 +373,19 @@ impl Agent<'_> {
             StepError::Config(format!("not understood at line {}, column {}", e.line(), e.column()))
         })?;
         Ok(place::place(&self.settings.root, &disk, &order.place, &config, &*self.settings.mounts, self.log)?)
+    }
+}
+
+/// Threads that fetch, unpack and write: two a processor keep network, processor and disk busy at once. Each holds two
+/// chunks in memory, so that the smallest machine has room for all.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| (n.get() * 2).clamp(2, 16))
+}
+
+fn failed(order: &WriteImage, disk: &Disk, error: WriteError) -> StepError {
+    StepError::Write {
+        image: order.image.name.clone(),
+        disk: format!("/dev/{} ({})", disk.name, disk.identity()),
+        error: Box::new(error),
     }
 }

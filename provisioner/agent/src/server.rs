@@ -32,6 +32,9 @@ pub enum ServerError {
     Question(String),
 }
 
+/// One for each thread that fetches chunks: without it, most would connect anew for each.
+const IDLE_CONNECTIONS: usize = 20;
+
 /// A connection-less client; cheap to share between threads.
 #[derive(Debug)]
 pub struct Server {
@@ -188,6 +191,8 @@ pub fn http_client(patience: &Patience) -> ureq::Agent {
         .timeout_per_write(Some(patience.stall))
         .timeout_resolve(Some(patience.connect))
         .timeout_recv_response(Some(patience.stall.saturating_mul(2)))
+        .max_idle_connections_per_host(IDLE_CONNECTIONS)
+        .max_idle_connections(IDLE_CONNECTIONS)
         .max_idle_age(Duration::from_secs(5))
         .build()
         .into()

@@ -2,6 +2,7 @@
 //! whose only maker is [`Images::verified`]: nothing else can be named in an order to write.
 
 mod cache;
+pub mod chunks;
 mod format;
 mod verify;
 
@@ -195,6 +196,7 @@ fn verified(
         size_bytes,
         raw_sha256: raw_sha256.or(own_sha256),
         raw_size_bytes: declared.raw_size.map(|s| s.0).or(raw.then_some(size_bytes)),
+        chunks: None,
     };
     VerifiedImage { image, file }
 }

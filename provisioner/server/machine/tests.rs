@@ -40,6 +40,7 @@ fn target(kind: WorkflowKind) -> Box<Target> {
             size_bytes: 5,
             raw_sha256: None,
             raw_size_bytes: None,
+            chunks: None,
         }),
         place: provision
             .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),

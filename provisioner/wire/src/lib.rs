@@ -2,6 +2,7 @@
 //! channel that binds an agent's requests to the key it claimed with. Values in, values out; no sockets, no files.
 
 pub mod channel;
+pub mod chunks;
 pub mod ids;
 pub mod machine;
 pub mod order;

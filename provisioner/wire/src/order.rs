@@ -153,6 +153,9 @@ pub struct Image {
     /// Bytes of the raw disk, where the server knows it.
     #[serde(default)]
     pub raw_size_bytes: Option<u64>,
+    /// Where the image is to be had in chunks, which goes before `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunks: Option<crate::chunks::Chunks>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -97,6 +97,11 @@ impl Device for BlockDevice {
         self.file.sync_all()
     }
 
+    fn share(&self) -> io::Result<Box<dyn Device>> {
+        let bounce = Aligned::new(BLOCK_BYTES);
+        Ok(Box::new(Self { file: self.file.try_clone()?, bounce, ..*self }))
+    }
+
     fn reread_table(&mut self) -> io::Result<()> {
         if self.is_block {
             ioctl::drop_cached_pages(&self.file)?;

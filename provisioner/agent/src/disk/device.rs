@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 /// Reads and writes whole ranges; offsets and lengths are multiples of [`Device::sector`].
-pub trait Device {
+pub trait Device: Send {
     fn size(&self) -> u64;
     /// Logical sector, 512 or 4096.
     fn sector(&self) -> u32;
@@ -14,6 +14,10 @@ pub trait Device {
     fn zero(&mut self, offset: u64, length: u64) -> io::Result<()>;
     /// All that was written is on the medium when this returns, the drive's own cache included.
     fn flush(&mut self) -> io::Result<()>;
+    /// Another handle to the same disk, for another thread. [`io::ErrorKind::Unsupported`] where there can be only one.
+    fn share(&self) -> io::Result<Box<dyn Device>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes the kernel drop its cache of the disk and read the partition table again.
     fn reread_table(&mut self) -> io::Result<()>;
 }

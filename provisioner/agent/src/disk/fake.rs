@@ -102,8 +102,11 @@ impl Device for Fake {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.operate()?;
+        let lies = self.faults.contains(&Fault::DiscardLies);
         let place = self.place(offset, usize::try_from(length).unwrap())?;
-        place.fill(0);
+        if !lies {
+            place.fill(0);
+        }
         Ok(())
     }
 

@@ -12,3 +12,4 @@ mod ioctl;
 pub mod table;
 pub mod wipe;
 pub mod write;
+pub mod write_chunks;

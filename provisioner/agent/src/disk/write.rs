@@ -43,6 +43,8 @@ pub struct Written {
     /// SHA-256 of the image's raw bytes as they were read back, before the partition table was fitted to the disk.
     /// Absent where none was declared and the processor would take long for it.
     pub read_back_sha256: Option<String>,
+    /// Chunks that an earlier boot had written and that were not fetched again.
+    pub kept_chunks: usize,
 }
 
 /// Takes one block and its offset.
@@ -57,10 +59,20 @@ pub fn write_image(
     progress: &mut dyn FnMut(u64),
     pour: impl FnOnce(u64, &mut Take<'_>) -> Result<Streamed, WriteError>,
 ) -> Result<Written, WriteError> {
+    fenced(device, |device| write_all(device, raw_sha256, progress, pour))
+}
+
+/// Runs `write` on a disk whose ends were cleared, and clears them again where it fails: whatever it leaves behind
+/// then, no firmware finds a system.
+pub(super) fn fenced(
+    device: &mut dyn Device,
+    write: impl FnOnce(&mut dyn Device) -> Result<Written, WriteError>,
+) -> Result<Written, WriteError> {
     if device.size() < 4 * END_BYTES {
         return Err(WriteError::TooSmall { size: device.size(), need: 4 * END_BYTES });
     }
-    write_all(device, raw_sha256, progress, pour).map_err(|first| match clear_ends(device) {
+    let written = clear_ends(device).and_then(|()| write(device));
+    written.map_err(|first| match clear_ends(device) {
         Ok(()) => first,
         Err(second) => WriteError::NotCleared { first: Box::new(first), second: Box::new(second) },
     })
@@ -73,7 +85,6 @@ fn write_all(
     pour: impl FnOnce(u64, &mut Take<'_>) -> Result<Streamed, WriteError>,
 ) -> Result<Written, WriteError> {
     let (size, sector) = (device.size(), device.sector());
-    clear_ends(device)?;
     let mut body = Body { ends: Ends::of_disk(size), device, hole: 0..0 };
     let streamed = pour(size, &mut |block, at| {
         body.take(block, at)?;
@@ -89,15 +100,20 @@ fn write_all(
     let mut seen = Seen::new(raw_sha256.is_some() || sha256_is_cheap());
     read_back(device, &ends, streamed.raw_bytes, &mut seen, progress)?;
     let read_back_sha256 = seen.judge(streamed.fingerprint, raw_sha256)?;
-    ends.fit_table(sector, size)?;
+    finish(device, &mut ends)?;
+    Ok(Written { raw_bytes: streamed.raw_bytes, read_back_sha256, kept_chunks: 0 })
+}
+
+/// With everything between them verified: fits the partition table to the disk and writes the ends.
+pub(super) fn finish(device: &mut dyn Device, ends: &mut Ends) -> Result<(), WriteError> {
+    ends.fit_table(device.sector(), device.size())?;
     ends.write(device).map_err(|error| WriteError::Io { what: "writing the partition table", error })?;
     let kept = ends.are_on(device);
     if !kept.map_err(|error| WriteError::Io { what: "reading the partition table back", error })? {
         return Err(WriteError::ReadBack { what: "the partition table" });
     }
     reread_patiently(device)
-        .map_err(|error| WriteError::Io { what: "making the kernel read the partition table", error })?;
-    Ok(Written { raw_bytes: streamed.raw_bytes, read_back_sha256 })
+        .map_err(|error| WriteError::Io { what: "making the kernel read the partition table", error })
 }
 
 /// Clears both ends and checks that they are: after this no firmware finds a system on the disk.

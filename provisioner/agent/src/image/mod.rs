@@ -1,16 +1,15 @@
 //! From a URL to raw disk bytes: fetch, hash and unpack overlap in threads of their own; whoever calls gets the raw
 //! bytes in large aligned blocks, in order, and at the end the proof of what they were.
 
-pub mod decompress;
+pub mod chunks;
 pub mod hash;
-pub mod limit;
 mod pipe;
 pub mod source;
 
 use crate::disk::buffer::{Aligned, BLOCK_BYTES};
-use hash::{Fingerprint, Hashing};
-use limit::Limited;
+use hash::Fingerprint;
 use pipe::PipeReader;
+use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack as unpacked};
 use provisioner_wire::order::{Image, ImageFormat};
 use source::{Source, SourceError};
 use std::{
@@ -36,6 +35,10 @@ pub enum ImageError {
     Unpack { url: String, format: ImageFormat, at: u64, error: io::Error },
     #[error("{url}: unpacked it has {is} bytes, but the image is declared with {declared}")]
     RawSize { url: String, is: u64, declared: u64 },
+    #[error("{url}: {what}")]
+    Manifest { url: String, what: String },
+    #[error("chunk {number} of the image is damaged: {what}")]
+    Chunk { number: usize, what: String },
     /// The taker of blocks failed; it knows why.
     #[error("called off")]
     Stopped,
@@ -132,10 +135,8 @@ fn unpack(
 ) -> Result<Streamed, ImageError> {
     let damaged = |at, error| ImageError::Unpack { url: image.url.clone(), format: image.format, at, error };
     let most = image.raw_size_bytes.unwrap_or(most).min(most);
-    let mut reader = Limited::new(
-        decompress::unpack(PipeReader::new(fetched), image.format).map_err(|e| damaged(0, e))?,
-        most,
-    );
+    let mut reader =
+        Limited::new(unpacked(PipeReader::new(fetched), image.format).map_err(|e| damaged(0, e))?, most);
     let (mut fingerprint, mut at) = (Fingerprint::default(), 0);
     loop {
         let mut block = spare.try_recv().unwrap_or_else(|_| Aligned::new(BLOCK_BYTES));

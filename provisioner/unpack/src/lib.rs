@@ -1,6 +1,9 @@
 //! Unpacks a stream. The declared format must be the one the first bytes show; whatever follows the last frame is an
 //! error, for a truncated or appended file must never pass as the whole.
 
+pub mod hashing;
+pub mod limit;
+
 use liblzma::stream::{CONCATENATED, Stream};
 use provisioner_wire::order::ImageFormat;
 use std::io::{self, BufRead, Read};

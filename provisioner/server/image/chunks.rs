@@ -1,0 +1,335 @@
+//! The chunk store: images taken apart once, so that agents can fetch, check and write many pieces at a time.
+//!
+//! ```text
+//! DATA/chunks/ab/abcd…       one packed chunk, named by its SHA-256; chunks that images share are there once
+//! DATA/manifests/ROOT        what chunks an image has; there only when all of them are on the medium
+//! DATA/manifests/of/SHA256.FORMAT   the root of the image file with that hash
+//! ```
+
+use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack};
+use provisioner_wire::{
+    chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
+    ids::hex,
+    order::ImageFormat,
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
+
+/// zstd's default: packs as fast as most disks read, and a higher one gains a tenth.
+const LEVEL: i32 = 3;
+/// Raw chunks between the one that unpacks and those that pack.
+const AHEAD: usize = 16;
+/// More than any server's disk: what an image without a declared size may unpack to.
+const RAW_MAX: u64 = 1 << 40;
+
+/// Why an image could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeInError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("its bytes have SHA-256 {is}: the file was changed while it was read")]
+    Changed { is: String },
+    #[error("the {format} stream is damaged after {at} raw bytes: {source}")]
+    Damaged { format: ImageFormat, at: u64, source: io::Error },
+    #[error("unpacked its SHA-256 is {is}, declared is {declared}")]
+    RawSha256 { is: String, declared: String },
+    #[error("unpacked it has {is} bytes, declared are {declared}")]
+    RawSize { is: u64, declared: u64 },
+}
+
+/// A verified file, to be taken apart.
+#[derive(Debug, Clone)]
+pub struct Whole<'a> {
+    pub path: &'a Path,
+    pub format: ImageFormat,
+    /// Of the file as it is.
+    pub sha256: &'a str,
+    pub raw_sha256: Option<&'a str>,
+    pub raw_bytes: Option<u64>,
+}
+
+/// What a collection has removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub manifests: usize,
+    pub chunks: usize,
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+pub struct ChunkStore {
+    chunks: PathBuf,
+    manifests: PathBuf,
+    /// Images are taken in beside each other; while something is collected, none is.
+    collecting: RwLock<()>,
+}
+
+impl ChunkStore {
+    /// Below `data_dir`. Chunks that no manifest names are of an image that was not taken in to its end: removed.
+    pub fn open(data_dir: &Path) -> Result<Self, TakeInError> {
+        let store = Self {
+            chunks: data_dir.join("chunks"),
+            manifests: data_dir.join("manifests"),
+            collecting: RwLock::default(),
+        };
+        for folder in [&store.chunks, &store.manifests.join("of")] {
+            fs::create_dir_all(folder).map_err(at(folder))?;
+        }
+        store.collect(|_| true)?;
+        Ok(store)
+    }
+
+    pub fn manifest_file(&self, root: &Sha) -> PathBuf {
+        self.manifests.join(root.to_string())
+    }
+
+    pub fn chunk_file(&self, packed: &Sha) -> PathBuf {
+        let name = packed.to_string();
+        self.chunks.join(name.get(..2).unwrap_or_default()).join(&name)
+    }
+
+    /// The root of an image that was taken in before.
+    pub fn root_of(&self, sha256: &str, format: ImageFormat) -> Option<Sha> {
+        let root = fs::read_to_string(self.index_file(sha256, format)).ok()?;
+        Sha::from_hex(root.trim()).filter(|root| self.manifest_file(root).is_file())
+    }
+
+    fn index_file(&self, sha256: &str, format: ImageFormat) -> PathBuf {
+        self.manifests.join("of").join(format!("{sha256}.{format}"))
+    }
+
+    /// Takes `whole` apart, on all cores; `done` counts raw bytes. Only when every check has passed is there a
+    /// manifest. Blocks.
+    pub fn take_in(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
+        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let manifest = self.take_apart(whole, done)?;
+        let root = manifest.root();
+        // The chunks first, all at once: a manifest must never name what a power cut can still take away.
+        let folder = File::open(&self.chunks).map_err(at(&self.chunks))?;
+        rustix::fs::syncfs(&folder).map_err(|e| at(&self.chunks)(e.into()))?;
+        keep(&self.manifest_file(&root), &manifest.to_bytes())?;
+        keep(&self.index_file(whole.sha256, whole.format), root.to_string().as_bytes())?;
+        Ok(root)
+    }
+
+    fn take_apart(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Manifest, TakeInError> {
+        let file = File::open(whole.path).map_err(at(whole.path))?;
+        let mut file = BufReader::with_capacity(1 << 20, Hashing::new(file));
+        let (entries, failed, stop) = (Mutex::new(Vec::new()), Mutex::new(None), AtomicBool::new(false));
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let (give, take) = sync_channel::<(usize, Vec<u8>)>(AHEAD);
+        let take = Mutex::new(take);
+        let raw = std::thread::scope(|scope| {
+            // Dropped at the end of this closure: the workers then know that nothing more comes.
+            let give = give;
+            let (take, entries, failed, stop) = (&take, &entries, &failed, &stop);
+            for _ in 0..workers {
+                scope.spawn(move || {
+                    if let Err(error) = self.pack_all(take, entries) {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        stop.store(true, Ordering::Relaxed);
+                        // Whoever unpacks may be waiting for room: it must come to see that it is over.
+                        while take.lock().unwrap_or_else(PoisonError::into_inner).recv().is_ok() {}
+                    }
+                });
+            }
+            unpack_all(&mut file, whole, &give, stop, done)
+        });
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let raw = raw?;
+        io::copy(&mut file, &mut io::sink()).map_err(at(whole.path))?;
+        let is = file.into_inner().finish();
+        if is != whole.sha256 {
+            return Err(TakeInError::Changed { is });
+        }
+        judge(whole, &raw)?;
+        let mut numbered = entries.into_inner().unwrap_or_else(PoisonError::into_inner);
+        numbered.sort_by_key(|(number, _)| *number);
+        let chunks = numbered.into_iter().map(|(_, chunk)| chunk).collect();
+        Ok(Manifest { raw_bytes: raw.bytes, chunk_bytes: CHUNK_BYTES, chunks })
+    }
+
+    fn pack_all(
+        &self,
+        take: &Mutex<Receiver<(usize, Vec<u8>)>>,
+        entries: &Mutex<Vec<(usize, Option<Chunk>)>>,
+    ) -> Result<(), TakeInError> {
+        let mut packer = zstd::bulk::Compressor::new(LEVEL).map_err(|source| self.io(source))?;
+        let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(CHUNK_BYTES as usize));
+        loop {
+            let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((number, raw)) = next else { return Ok(()) };
+            let chunk = if is_zero(&raw) {
+                None
+            } else {
+                packed.clear();
+                packer.compress_to_buffer(&raw, &mut packed).map_err(|source| self.io(source))?;
+                let name = Sha::of(&packed);
+                self.keep_chunk(&name, &packed)?;
+                let packed_bytes = u32::try_from(packed.len()).unwrap_or(u32::MAX);
+                Some(Chunk { packed: name, packed_bytes, raw: Sha::of(&raw) })
+            };
+            entries.lock().unwrap_or_else(PoisonError::into_inner).push((number, chunk));
+        }
+    }
+
+    fn io(&self, source: io::Error) -> TakeInError {
+        TakeInError::Io { path: self.chunks.clone(), source }
+    }
+
+    /// Written aside and renamed, so that a name never stands for half of its bytes.
+    fn keep_chunk(&self, name: &Sha, packed: &[u8]) -> Result<(), TakeInError> {
+        let path = self.chunk_file(name);
+        if path.is_file() {
+            return Ok(());
+        }
+        let folder = path.parent().unwrap_or(&self.chunks);
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(at(folder))?;
+        aside.write_all(packed).map_err(at(&path))?;
+        aside.persist(&path).map(|_| ()).map_err(|e| at(&path)(e.error))
+    }
+
+    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names.
+    pub fn collect(&self, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
+        let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
+        let (mut removed, mut named) = (Collected::default(), HashSet::new());
+        for path in files(&self.manifests)? {
+            let root = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
+            let manifest = root.filter(&wanted).and_then(|root| read_manifest(&path, &root).ok());
+            match manifest {
+                Some(manifest) => named.extend(manifest.chunks.into_iter().flatten().map(|c| c.packed)),
+                None => {
+                    fs::remove_file(&path).map_err(at(&path))?;
+                    removed.manifests += 1;
+                }
+            }
+        }
+        for folder in folders(&self.chunks)? {
+            for path in files(&folder)? {
+                let name = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
+                if name.is_none_or(|name| !named.contains(&name)) {
+                    removed.bytes += fs::metadata(&path).map_or(0, |m| m.len());
+                    fs::remove_file(&path).map_err(at(&path))?;
+                    removed.chunks += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Reads and checks a manifest that is kept.
+    pub fn manifest(&self, root: &Sha) -> io::Result<Manifest> {
+        read_manifest(&self.manifest_file(root), root)
+    }
+}
+
+/// What came out of the file.
+struct Raw {
+    bytes: u64,
+    sha256: Option<String>,
+}
+
+/// Unpacks in chunks, in their order, to whoever packs.
+fn unpack_all(
+    file: &mut BufReader<Hashing<File>>,
+    whole: &Whole<'_>,
+    give: &SyncSender<(usize, Vec<u8>)>,
+    stop: &AtomicBool,
+    done: &AtomicU64,
+) -> Result<Raw, TakeInError> {
+    let damaged = |at, source| TakeInError::Damaged { format: whole.format, at, source };
+    let most = whole.raw_bytes.unwrap_or(RAW_MAX);
+    let mut reader = Limited::new(unpack(file, whole.format).map_err(|e| damaged(0, e))?, most);
+    let mut digest = whole.raw_sha256.map(|_| Sha256::new());
+    let mut bytes = 0;
+    for number in 0.. {
+        let mut raw = Vec::with_capacity(CHUNK_BYTES as usize);
+        (&mut reader).take(u64::from(CHUNK_BYTES)).read_to_end(&mut raw).map_err(|e| damaged(bytes, e))?;
+        if raw.is_empty() || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        if let Some(digest) = &mut digest {
+            digest.update(&raw);
+        }
+        bytes += raw.len() as u64;
+        done.store(bytes, Ordering::Relaxed);
+        if give.send((number, raw)).is_err() {
+            break;
+        }
+    }
+    Ok(Raw { bytes, sha256: digest.map(|d| hex(&d.finalize())) })
+}
+
+fn judge(whole: &Whole<'_>, raw: &Raw) -> Result<(), TakeInError> {
+    if let Some(declared) = whole.raw_bytes.filter(|declared| *declared != raw.bytes) {
+        return Err(TakeInError::RawSize { is: raw.bytes, declared });
+    }
+    match (&raw.sha256, whole.raw_sha256) {
+        (Some(is), Some(declared)) if is != declared => {
+            Err(TakeInError::RawSha256 { is: is.clone(), declared: declared.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (wide, rest) = bytes.as_chunks::<64>();
+    wide.iter().all(|c| c.iter().fold(0, |all, b| all | b) == 0) && rest.iter().all(|b| *b == 0)
+}
+
+fn read_manifest(path: &Path, root: &Sha) -> io::Result<Manifest> {
+    let bytes = fs::read(path)?;
+    if Sha::of(&bytes) != *root {
+        return Err(io::Error::other("the manifest's bytes are not those of its name"));
+    }
+    Manifest::parse(&bytes).map_err(|e: ManifestError| io::Error::other(e))
+}
+
+/// Written aside, brought to the medium, renamed.
+fn keep(path: &Path, bytes: &[u8]) -> Result<(), TakeInError> {
+    let folder = path.parent().unwrap_or(path);
+    let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(at(folder))?;
+    aside.write_all(bytes).and_then(|()| aside.as_file().sync_all()).map_err(at(path))?;
+    aside.persist(path).map_err(|e| at(path)(e.error))?;
+    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder))
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, TakeInError> {
+    entries(folder, fs::FileType::is_file)
+}
+
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, TakeInError> {
+    entries(folder, fs::FileType::is_dir)
+}
+
+fn entries(folder: &Path, kind: fn(&fs::FileType) -> bool) -> Result<Vec<PathBuf>, TakeInError> {
+    let read = || {
+        fs::read_dir(folder)?
+            .map(|entry| entry.and_then(|e| Ok((e.file_type()?, e.path()))))
+            .collect::<io::Result<Vec<_>>>()
+    };
+    let all = read().map_err(at(folder))?;
+    Ok(all.into_iter().filter(|(is, _)| kind(is)).map(|(_, path)| path).collect())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> TakeInError + use<> {
+    let path = path.to_owned();
+    move |source| TakeInError::Io { path, source }
+}
+
+#[cfg(test)]
+#[path = "chunks_tests.rs"]
+mod tests;
