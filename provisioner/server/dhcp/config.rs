@@ -1,5 +1,6 @@
 //! What is configured of DHCP, as written in the configuration file. [`super::subnet::Subnet::new`] checks it.
 
+use super::{limits::LimitsConfig, rogue::WatchConfig};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use std::net::Ipv4Addr;
@@ -12,6 +13,10 @@ pub struct DhcpConfig {
     pub interface: String,
     /// Subnets behind this interface, directly or by relays.
     pub subnets: Vec<SubnetConfig>,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    #[serde(default)]
+    pub watch: WatchConfig,
 }
 
 /// One `[[dhcp.subnets]]`.

@@ -5,6 +5,7 @@ use super::{
     Who, bootfile,
     client::Client,
     intake::{self, Request, code},
+    rogue::Foreign,
 };
 use crate::machine::Time;
 use provisioner_wire::{Mac, MachineName, ids::hex, report::clean};
@@ -117,6 +118,10 @@ pub trait Hearing: Send + Sync + 'static {
     fn heard(&self, heard: Heard);
     /// A packet that is no DHCP request, or not one for us.
     fn malformed(&self, why: intake::Malformed);
+    /// A sign of another DHCP server.
+    fn foreign(&self, foreign: Foreign) {
+        drop(foreign);
+    }
 }
 
 impl Heard {

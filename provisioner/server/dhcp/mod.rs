@@ -13,9 +13,12 @@ pub mod config;
 pub mod heard;
 pub mod intake;
 pub mod lease;
+pub mod limits;
+pub mod rogue;
 pub mod server;
 pub mod sockets;
 pub mod subnet;
+pub mod watch;
 
 pub use heard::{Details, Heard, Hearing, Said, Told};
 

@@ -8,6 +8,7 @@ use super::{
     client::{Client, Program},
     intake::Request,
     lease::{Asked, Decision, Leases},
+    limits::Guard,
     subnet::{Subnet, of_request},
 };
 use crate::machine::Time;
@@ -29,6 +30,7 @@ pub struct Server<D, J, H> {
     serving: Serving,
     leases: Leases,
     rounds: HashMap<Mac, (u32, Time)>,
+    guard: Guard,
     directory: Arc<D>,
     journal: Arc<J>,
     hearing: Arc<H>,
@@ -60,7 +62,14 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     ) -> Self {
         let ours = subnets.iter().filter_map(|s| s.router).chain([serving.server]);
         let leases = Leases::new(ours, kept);
-        Self { subnets, serving, leases, rounds: HashMap::new(), directory, journal, hearing }
+        let (rounds, guard) = (HashMap::new(), Guard::default());
+        Self { subnets, serving, leases, rounds, guard, directory, journal, hearing }
+    }
+
+    /// With limits for unknown machines; without, none is held back.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
     }
 
     /// Answers UDP payloads, in their order. What cannot be kept is not answered: the clients ask again.
@@ -94,6 +103,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
 
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
         let read = packets.iter().filter_map(|packet| match Request::read(packet) {
+            Ok(request) if self.guard.is_probe(&request) => None,
             Ok(request) => Some(request),
             Err(why) => {
                 self.hearing.malformed(why);
@@ -117,6 +127,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         let Question { request, client, who } = question;
         let (mut reply, mut promises) = (None, false);
         let said = match of_request(&self.subnets, self.serving.server, &request) {
+            _ if let Err(reason) = self.guard.admit(&request, &who, now) => Said::Nothing { reason },
             None => Said::Nothing { reason: "it is on no subnet that is served" },
             Some(subnet) => {
                 let identifier = request.server_id_override().unwrap_or(self.serving.server);

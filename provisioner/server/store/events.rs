@@ -4,6 +4,8 @@ use super::{Result, Tx, from_json, on, to_json};
 use crate::machine::{Event, MachineId, Time, Verdict};
 
 const APPEND: &str = "INSERT INTO events (machine, at, kind, event) VALUES ($1, $2, $3, $4) RETURNING seq";
+const APPEND_HEARD: &str =
+    "INSERT INTO events (machine, at, kind, event, verdict) VALUES ($1, $2, $3, $4, $5)";
 const UNFOLDED: &str = "SELECT seq, at, event, verdict FROM events WHERE machine = $1 AND verdict IS NULL ORDER BY seq LIMIT 256";
 const WAITING: &str = "SELECT DISTINCT machine FROM events WHERE verdict IS NULL";
 const SETTLE: &str = "UPDATE events SET verdict = $2 WHERE seq = $1 AND verdict IS NULL";
@@ -13,7 +15,8 @@ const SINCE: &str =
 const LATEST: &str =
     "SELECT seq, machine, at, event, verdict FROM events WHERE seq > $1 ORDER BY seq LIMIT $2";
 const LAST: &str = "SELECT COALESCE(MAX(seq), 0) FROM events";
-pub(super) const STATEMENTS: &[&str] = &[APPEND, UNFOLDED, WAITING, SETTLE, VERDICT, SINCE, LATEST, LAST];
+pub(super) const STATEMENTS: &[&str] =
+    &[APPEND, APPEND_HEARD, UNFOLDED, WAITING, SETTLE, VERDICT, SINCE, LATEST, LAST];
 
 /// One event as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,17 @@ pub async fn append(tx: &mut Tx, machine: MachineId, event: &Event, at: Time) ->
     let (seq,): (i64,) = on!(tx, c => sqlx::query_as(APPEND)
         .bind(machine.to_string()).bind(at.0).bind(event.kind()).bind(&text).fetch_one(c).await?);
     Ok(seq)
+}
+
+/// Appends a line to the machine's timeline. It changes nothing of the machine, so it needs no turn of the engine: in a
+/// boot storm there are many.
+pub async fn append_heard(tx: &mut Tx, machine: MachineId, what: String, at: Time) -> Result<()> {
+    let event = Event::Heard { what };
+    let (text, verdict) =
+        (to_json("events", event.kind(), &event)?, to_json("events", event.kind(), &Verdict::Accepted)?);
+    on!(tx, c => sqlx::query(APPEND_HEARD).bind(machine.to_string()).bind(at.0).bind(event.kind()).bind(&text)
+        .bind(&verdict).execute(c).await.map(|_| ())?);
+    Ok(())
 }
 
 /// The oldest events of the machine that were not folded yet, in order.
