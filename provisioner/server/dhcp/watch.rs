@@ -9,12 +9,12 @@ use provisioner_wire::Mac;
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::{
-    io::{self, Read},
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use tokio::{io::unix::AsyncFd, net::UdpSocket};
+use tokio::net::UdpSocket;
 
 /// `ETH_P_IP` in network order: what comes in, not what we send ourselves.
 const IP_FRAMES: i32 = 0x0800_u16.to_be() as i32;
@@ -38,23 +38,19 @@ pub struct Watch {
 impl Watch {
     /// Needs `CAP_NET_RAW`. An error is one of opening the sockets.
     pub async fn serve<H: Hearing>(self, hearing: Arc<H>) -> io::Result<()> {
-        let frames = AsyncFd::register(self.listen()?)?;
+        let frames = self.listen()?;
         let asking = self.every.map(|_| self.asker()).transpose()?;
         let mut pace = tokio::time::interval(self.every.unwrap_or(Duration::from_secs(3600)));
         let mut frame = [0; FRAME_MAX];
         loop {
             tokio::select! {
-                ready = frames.readable() => {
-                    match ready?.try_io(|socket| socket.get_ref().read(&mut frame)) {
-                        Ok(Ok(length)) => self.heard(frame.get(..length).unwrap_or_default(), &*hearing),
-                        Ok(Err(error)) => {
-                            tracing::warn!(interface = self.interface, "watching for DHCP servers: {error}");
-                            tokio::time::sleep(ERROR_PAUSE).await;
-                        }
-                        // Not ready after all.
-                        Err(_) => {}
+                received = frames.recv(&mut frame) => match received {
+                    Ok(length) => self.heard(frame.get(..length).unwrap_or_default(), &*hearing),
+                    Err(error) => {
+                        tracing::warn!(interface = self.interface, "watching for DHCP servers: {error}");
+                        tokio::time::sleep(ERROR_PAUSE).await;
                     }
-                }
+                },
                 _ = pace.tick() => {
                     if let Some(socket) = &asking {
                         self.ask(socket).await;
@@ -84,7 +80,8 @@ impl Watch {
         }
     }
 
-    fn listen(&self) -> io::Result<Socket> {
+    /// A packet socket behind tokio's type for datagrams: only `recv` is called on it, which asks for no address.
+    fn listen(&self) -> io::Result<UdpSocket> {
         let named = |e: io::Error| {
             let what = format!("watching {} for other DHCP servers: {e} (needs CAP_NET_RAW)", self.interface);
             io::Error::new(e.kind(), what)
@@ -96,7 +93,7 @@ impl Watch {
         let program = filter(index).map(|(code, yes, no, k)| SockFilter::new(code, yes, no, k));
         socket.attach_filter(&program).map_err(named)?;
         socket.set_nonblocking(true).map_err(named)?;
-        Ok(socket)
+        UdpSocket::from_std(socket.into())
     }
 
     /// Sends from the client's port, where answers go; they are heard as frames, so nothing is received here.
