@@ -38,7 +38,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "crash",
             ],
         ),
-        ("dhcp", &["machine", "store", "clock"]),
+        ("dhcp", &["machine", "inventory", "store", "clock"]),
         ("doctor", &["machine"]),
         ("tftp", &["machine", "clock"]),
         (

@@ -1,7 +1,7 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
-use crate::dhcp::{config::DhcpConfig, subnet::Subnet};
+use crate::dhcp::config::{DhcpConfig, check as check_dhcp};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{
@@ -24,8 +24,8 @@ pub struct Config {
     /// An unknown machine may boot the agent, to be inspected only.
     pub discovery: bool,
     pub http: Http,
-    /// Its subnets are good ([`Subnet::all`]).
-    pub dhcp: Option<DhcpConfig>,
+    /// One for each interface that is served, checked together ([`check_dhcp`]). Empty: no DHCP.
+    pub dhcp: Vec<DhcpConfig>,
     pub tftp: Option<Tftp>,
     pub boot: Boot,
 }
@@ -101,7 +101,8 @@ struct File {
     #[serde(default)]
     discovery: bool,
     http: toml::Spanned<Http>,
-    dhcp: Option<toml::Spanned<DhcpConfig>>,
+    #[serde(default)]
+    dhcp: Vec<toml::Spanned<DhcpConfig>>,
     tftp: Option<Tftp>,
     boot: toml::Spanned<Boot>,
 }
@@ -153,9 +154,9 @@ impl Config {
             let what = format!("the kernel argument {bad:?} is not one printable word");
             return Err(wrong(Some(read.boot.span()), what));
         }
-        if let Some(dhcp) = &read.dhcp {
-            Subnet::all(&dhcp.get_ref().subnets).map_err(|e| wrong(Some(dhcp.span()), e.to_string()))?;
-        }
+        let (places, dhcp): (Vec<_>, Vec<_>) =
+            read.dhcp.into_iter().map(|one| (one.span(), one.into_inner())).unzip();
+        check_dhcp(&dhcp).map_err(|e| wrong(places.get(e.at).cloned(), e.to_string()))?;
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -165,7 +166,7 @@ impl Config {
             database,
             discovery: read.discovery,
             http: read.http.into_inner(),
-            dhcp: read.dhcp.map(toml::Spanned::into_inner),
+            dhcp,
             tftp: read.tftp,
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
@@ -239,12 +240,12 @@ mod tests {
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             (
                 "[boot]",
-                "[dhcp]\ninterface = \"br0\"\nsubnets = []\n[boot]",
+                "[[dhcp]]\ninterface = \"br0\"\nsubnets = []\n[boot]",
                 "s.toml:7:1: dhcp.subnets: there is none",
             ),
             (
                 "[boot]",
-                "[dhcp]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
+                "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\nrouter = \"10.9.0.1\"\n[boot]",
                 "dhcp.subnets[0].router: 10.9.0.1 is not a host address of 10.88.0.0/24",
             ),
         ] {

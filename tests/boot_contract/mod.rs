@@ -125,7 +125,8 @@ async fn every_ipxe_is_sent_to_the_route_that_http_has() {
     let files = Doors::new().await.files;
     for (number, user_class) in [(0, &b"iPXE"[..]), (7, b"\x04iPXE"), (11, b"provisioner"), (999, b"iPXE")] {
         let url = offered(&files, "PXEClient", number, &[(77, user_class)]).await.unwrap();
-        assert_eq!(url, "http://10.88.0.1:8080/boot/52-54-00-00-00-42.ipxe");
+        let arch = if number == 11 { "?arch=arm64" } else { "" };
+        assert_eq!(url, format!("http://10.88.0.1:8080/boot/52-54-00-00-00-42.ipxe{arch}"));
     }
     // `GET /boot/{mac}.ipxe` parses exactly this.
     let name = script_path(MAC);

@@ -149,12 +149,16 @@ async fn an_ipxe_that_cannot_do_http_is_named_a_loop_in_the_third_round() {
     let mut house = House::new([]);
     let common: [(u8, &[u8]); 4] =
         [(60, b"PXEClient:Arch:00000"), (77, b"iPXE"), (93, &[0, 0]), (175, &[0x15, 1, 1])];
-    let with =
-        |first: &[(u8, &'static [u8])]| packet(mac, &first.iter().copied().chain(common).collect::<Vec<_>>());
+    // Each round is an exchange of its own.
+    let with = |round: u8, first: &[(u8, &'static [u8])]| {
+        let mut bytes = packet(mac, &first.iter().copied().chain(common).collect::<Vec<_>>());
+        bytes[4] = round;
+        bytes
+    };
     for round in 0..3 {
-        let offer = house.say(&with(&[(53, &[1])])).await.unwrap();
+        let offer = house.say(&with(round, &[(53, &[1])])).await.unwrap();
         let address: &'static [u8] = Box::leak(offer[16..20].to_vec().into_boxed_slice());
-        let ack = house.say(&with(&[(53, &[3]), (54, &[10, 88, 0, 1]), (50, address)])).await.unwrap();
+        let ack = house.say(&with(round, &[(53, &[3]), (54, &[10, 88, 0, 1]), (50, address)])).await.unwrap();
         assert_eq!(option(&ack, 67).is_some(), round < 2, "round {round}");
     }
     let heard = house.ear.heard.lock().unwrap();

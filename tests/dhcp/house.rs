@@ -82,11 +82,8 @@ pub fn serving() -> Serving {
 
 pub fn subnets() -> Vec<Subnet> {
     let subnet = |network: &str, pool| SubnetConfig {
-        network: network.parse().unwrap(),
-        pool: Some(pool),
-        router: None,
-        dns: vec![],
-        lease_seconds: 3600,
+        pools: vec![pool],
+        ..SubnetConfig::of(network.parse().unwrap())
     };
     let near = subnet("10.88.0.0/24", [Ipv4Addr::new(10, 88, 0, 100), Ipv4Addr::new(10, 88, 0, 199)]);
     let far = subnet("10.99.0.0/16", [Ipv4Addr::new(10, 99, 1, 0), Ipv4Addr::new(10, 99, 200, 255)]);

@@ -120,7 +120,7 @@ fn check_command(page: &Path, words: &[String]) {
 fn the_example_configuration_is_good_and_its_paths_are_the_projects() {
     let file = repository().join("docs/example-server.toml");
     let config = Config::read(&file).unwrap_or_else(|e| panic!("{e}"));
-    assert!(config.dhcp.is_some() && config.tftp.is_some() && !config.discovery);
+    assert!(!config.dhcp.is_empty() && config.tftp.is_some() && !config.discovery);
     assert!(config.templates_dir.join("machine-config/cloud-init").is_dir());
     assert!(config.hardware_dir.unwrap().join("machines").is_dir());
 }

@@ -374,6 +374,7 @@ pub fn write_order(raw: &[u8], served: &[u8], format: ImageFormat) -> Order {
         image: Image {
             name: "debian".into(),
             url: "/image/debian".into(),
+            chunks: None,
             format,
             sha256: sha256(served),
             size_bytes: served.len() as u64,

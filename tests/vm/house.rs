@@ -3,7 +3,7 @@
 use provisioner_lab::{
     Assets, Namespace, VmSpec,
     accelerator::Accelerator,
-    namespace::{ADDRESS, BRIDGE, Role},
+    namespace::{ADDRESS, Role},
     process::{self, Daemon, until},
 };
 use provisioner_wire::{Mac, report::Firmware};
@@ -33,7 +33,13 @@ pub struct Ways {
     pub environment: Vec<(&'static str, String)>,
     /// More machine files: name and YAML.
     pub more: Vec<(&'static str, String)>,
+    /// Its `[[dhcp]]` tables, where they are not the usual.
+    pub dhcp: Option<&'static str>,
 }
+
+/// The house gives addresses and boot files.
+const DHCP: &str = "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
+    pools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"10.88.0.1\"\n";
 
 pub struct House {
     folder: tempfile::TempDir,
@@ -66,7 +72,7 @@ impl House {
         for (name, text) in &ways.more {
             fs::write(hardware.join("machines").join(name), text).unwrap();
         }
-        fs::write(folder.path().join("server.toml"), configuration(&assets, ways.discovery)).unwrap();
+        fs::write(folder.path().join("server.toml"), configuration(&assets, &ways)).unwrap();
         let house = Self { folder, ways, server: RefCell::new(None), starts: Cell::new(0) };
         house.start();
         house
@@ -208,13 +214,13 @@ fn declaration(spec: &VmSpec) -> String {
     )
 }
 
-fn configuration(assets: &Assets, discovery: bool) -> String {
+fn configuration(assets: &Assets, ways: &Ways) -> String {
+    let (discovery, dhcp) = (ways.discovery, ways.dhcp.unwrap_or(DHCP));
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = {:?}\n\
          discovery = {discovery}\n[http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\n\
-         public_host = \"{ADDRESS}\"\n[dhcp]\ninterface = \"{BRIDGE}\"\n[[dhcp.subnets]]\nnetwork = \
-         \"10.88.0.0/24\"\npool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\n[tftp]\nlisten = \
+         public_host = \"{ADDRESS}\"\n{dhcp}[tftp]\nlisten = \
          \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
          [\"console=ttyS0\", \"panic=10\"]\n",
         assets.images(),

@@ -4,5 +4,6 @@
 mod canaries;
 mod cuts;
 mod house;
+mod proxy;
 mod ready;
 mod unknown;

@@ -112,12 +112,10 @@ fn declared() -> Declared {
 
 fn serve(kept: &[LeaseRecord], journal: &Arc<Journal>) -> Server<Declared, Journal, Ear> {
     let subnet = SubnetConfig {
-        network: "10.88.0.0/24".parse().unwrap(),
         // Fewer addresses than clients.
-        pool: Some([Ipv4Addr::new(10, 88, 0, 100), Ipv4Addr::new(10, 88, 0, 103)]),
-        router: None,
-        dns: vec![],
+        pools: vec![[Ipv4Addr::new(10, 88, 0, 100), Ipv4Addr::new(10, 88, 0, 103)]],
         lease_seconds: LEASE_SECONDS,
+        ..SubnetConfig::of("10.88.0.0/24".parse().unwrap())
     };
     let subnets = Subnet::all(&[subnet]).unwrap();
     Server::new(subnets, serving(), kept, Arc::new(declared()), journal.clone(), Arc::default())

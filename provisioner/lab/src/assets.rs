@@ -47,6 +47,31 @@ impl Assets {
         self.root.join("agent/initramfs.img")
     }
 
+    /// What is made for Secure Boot.
+    pub fn secure_boot(&self) -> PathBuf {
+        self.root.join("secure-boot")
+    }
+
+    /// As [`Self::ipxe`], signed with the site's own keys.
+    pub fn signed_ipxe(&self) -> PathBuf {
+        self.secure_boot().join("ipxe")
+    }
+
+    /// The agent's kernel and initramfs as one signed image.
+    pub fn signed_agent(&self) -> PathBuf {
+        self.secure_boot().join("agent.efi")
+    }
+
+    /// OVMF's variables with the site's own keys enrolled and Secure Boot on.
+    pub fn own_key_variables(&self) -> PathBuf {
+        self.secure_boot().join("ovmf-variables.fd")
+    }
+
+    /// Debian's signed shim and GRUB by the names that firmware and shim ask for.
+    pub fn shim(&self) -> PathBuf {
+        self.root.join("shim")
+    }
+
     pub fn images(&self) -> PathBuf {
         self.root.join("images")
     }

@@ -1,25 +1,18 @@
 //! PURE. The packet that answers: request and decision in, bytes and where to send them out.
 
 use super::{
-    bootfile::BootFile,
+    bootfile::{BootFile, Lead},
     intake::{Request, code},
     lease::Decision,
+    options::{OptionList, OptionSet, addresses, is_wanted},
+    packet::{self, Header},
+    quirks,
     subnet::Subnet,
 };
-use dhcproto::{
-    Encodable,
-    v4::{DhcpOption, DhcpOptions, Flags, Message, MessageType, Opcode, UnknownOption},
-};
+use dhcproto::v4::MessageType;
+use provisioner_wire::MachineName;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// RFC 951: shorter ones are dropped by old relays and ROMs.
-const SIZE_MIN: usize = 300;
-/// What every client can take (RFC 2131 §2): 576 bytes less IPv4 and UDP headers.
-const SIZE_PLAIN: usize = 548;
-/// What an Ethernet frame carries. EDK2 says 65280 in its requests and cannot take it.
-const SIZE_MAX: usize = 1472;
-/// The `file` field with its closing zero.
-const FILE_MAX: usize = 127;
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
@@ -34,6 +27,10 @@ pub struct Answer<'a> {
     /// Where TFTP listens.
     pub tftp: Ipv4Addr,
     pub boot: Option<&'a BootFile>,
+    /// Option 12, for who asks for it.
+    pub name: Option<&'a MachineName>,
+    /// Options of the machine itself: before the subnet's.
+    pub own: &'a OptionSet,
 }
 
 /// A packet to send.
@@ -47,7 +44,7 @@ impl Answer<'_> {
     /// `None` where the decision is silence.
     pub fn packet(&self) -> Option<Reply> {
         let request = self.request;
-        let (kind, given, own) = match self.decision {
+        let (kind, yiaddr, ciaddr) = match self.decision {
             Decision::Offer(ip) => (MessageType::Offer, ip, Ipv4Addr::UNSPECIFIED),
             Decision::Ack(ip) => (MessageType::Ack, ip, request.ciaddr),
             Decision::Inform => (MessageType::Ack, Ipv4Addr::UNSPECIFIED, request.ciaddr),
@@ -56,18 +53,14 @@ impl Answer<'_> {
         };
         let nak = kind == MessageType::Nak;
         let boot = self.boot.filter(|_| !nak);
-        let next = if boot.is_some() { self.tftp } else { Ipv4Addr::UNSPECIFIED };
-        let mut message = Message::new_with_id(request.xid, own, given, next, request.giaddr, &request.mac.0);
         // RFC 2131 §4.3.2: a relay must broadcast a NAK, because the client's address is wrong.
         let flags =
             if nak && !request.giaddr.is_unspecified() { request.flags | 0x8000 } else { request.flags };
-        message.set_opcode(Opcode::BootReply).set_flags(Flags::new(flags));
-        if let Some(boot) = boot.filter(|b| b.file.len() <= FILE_MAX) {
-            // U-Boot reads only this field, iPXE and UEFI only option 67.
-            message.set_fname(boot.file.as_bytes());
-        }
-        message.set_opts(self.options(kind, boot));
-        Some(Reply { bytes: self.encode(message)?, to: self.destination(nak) })
+        let siaddr = if boot.is_some() { self.tftp } else { Ipv4Addr::UNSPECIFIED };
+        let file = boot.filter(|b| b.lead != Lead::Ask).map_or("", |b| b.file.as_str());
+        let header = Header { ciaddr, yiaddr, siaddr, flags, file };
+        let bytes = packet::bytes(request, &header, self.options(kind, boot));
+        Some(Reply { bytes, to: self.destination(nak) })
     }
 
     /// RFC 2131 §4.1. A client without an address and without the broadcast flag wants unicast to an address that it
@@ -83,16 +76,10 @@ impl Answer<'_> {
         }
     }
 
-    fn options(&self, kind: MessageType, boot: Option<&BootFile>) -> DhcpOptions {
-        let mut options = DhcpOptions::new();
-        options.insert(DhcpOption::MessageType(kind));
-        options.insert(DhcpOption::ServerIdentifier(self.identifier));
-        // RFC 6842 §3: also in a NAK.
-        if let Some(id) = self.request.raw(code::CLIENT_ID).filter(|id| !id.is_empty()) {
-            options.insert(DhcpOption::ClientIdentifier(id.to_vec()));
-        }
+    fn options(&self, kind: MessageType, boot: Option<&BootFile>) -> OptionList {
+        let mut options = exchange(self.request, kind, self.identifier);
         if let Decision::Nak(reason) = self.decision {
-            options.insert(DhcpOption::Message(reason.to_owned()));
+            options.put(56, reason);
             return options;
         }
         if self.decision != Decision::Inform {
@@ -100,87 +87,65 @@ impl Answer<'_> {
         }
         self.network(&mut options);
         if let Some(boot) = boot {
-            self.boot(boot, &mut options);
+            boot_options(boot, self.request, self.tftp, &mut options);
         }
         options
     }
 
     /// RFC 2131 §4.4.5: T1 at a half, T2 at seven eighths.
-    fn lease_times(&self, options: &mut DhcpOptions) {
+    fn lease_times(&self, options: &mut OptionList) {
         let lease = u32::try_from(self.subnet.lease.as_secs()).unwrap_or(u32::MAX);
-        options.insert(DhcpOption::AddressLeaseTime(lease));
-        options.insert(DhcpOption::Renewal(lease / 2));
-        options.insert(DhcpOption::Rebinding(lease - lease / 8));
+        options.put(51, lease.to_be_bytes());
+        options.put(58, (lease / 2).to_be_bytes());
+        options.put(59, (lease - lease / 8).to_be_bytes());
     }
 
-    fn network(&self, options: &mut DhcpOptions) {
+    /// The subnet's word, then what is declared for the machine, each where it is wanted.
+    fn network(&self, options: &mut OptionList) {
         let network = self.subnet.network;
-        options.insert(DhcpOption::SubnetMask(network.netmask()));
-        options.insert(DhcpOption::BroadcastAddr(network.broadcast()));
-        if let Some(router) = self.subnet.router {
-            options.insert(DhcpOption::Router(vec![router]));
+        options.put(1, network.netmask().octets());
+        options.put(3, addresses(self.subnet.router.as_slice()));
+        options.put(6, addresses(&self.subnet.dns));
+        let listed = self.request.raw(code::PARAMETERS);
+        let name = self.name.map(|name| (12, name.to_string().into_bytes()));
+        let declared = self.subnet.options.iter().chain(self.own).map(|(code, value)| (*code, value.clone()));
+        for (code, value) in name.into_iter().chain(declared).filter(|(code, _)| is_wanted(*code, listed)) {
+            options.put(code, value);
         }
-        if !self.subnet.dns.is_empty() {
-            options.insert(DhcpOption::DomainNameServer(self.subnet.dns.clone()));
-        }
-    }
-
-    fn boot(&self, boot: &BootFile, options: &mut DhcpOptions) {
-        let mut raw = |code: u8, value: &[u8]| {
-            options.insert(DhcpOption::Unknown(UnknownOption::new(code.into(), value.to_vec())));
-        };
-        if boot.skip_discovery {
-            raw(43, &[6, 1, 8, 255]);
-        }
-        if boot.no_proxy {
-            raw(code::IPXE, &[176, 1, 1]);
-        }
-        // RFC 4578 §2.3: echoed, where it is one.
-        if let Some(uuid) = self.request.raw(code::MACHINE_UUID).filter(|u| u.len() == 17) {
-            raw(code::MACHINE_UUID, uuid);
-        }
-        if let Some(class) = boot.class {
-            options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
-        }
-        if !boot.file.contains("://") {
-            options.insert(DhcpOption::TFTPServerName(self.tftp.to_string().into_bytes()));
-        }
-        options.insert(DhcpOption::BootfileName(boot.file.clone().into_bytes()));
-    }
-
-    fn encode(&self, mut message: Message) -> Option<Vec<u8>> {
-        let relay = self.request.raw(code::RELAY);
-        let room = self.request.number(code::MAX_SIZE).map_or(SIZE_PLAIN, usize::from);
-        // The client's number counts IPv4 and UDP headers, too; one below the minimum is a mistake.
-        let room = room.saturating_sub(28).clamp(SIZE_PLAIN, SIZE_MAX);
-        let mut bytes = with_relay(message.to_vec().ok()?, relay);
-        if bytes.len() > room {
-            // Said twice or seldom wanted: the server is in siaddr, the broadcast follows from the mask.
-            for code in [66u8, 28] {
-                message.opts_mut().remove(code.into());
-            }
-            bytes = with_relay(message.to_vec().ok()?, relay);
-        }
-        if bytes.len() < SIZE_MIN {
-            bytes.resize(SIZE_MIN, 0);
-        }
-        Some(bytes)
+        // What follows from the mask comes last, where it is the first to give way.
+        options.put(28, network.broadcast().octets());
     }
 }
 
-/// RFC 3046 §2.2: the relay's information comes back byte for byte, and last. dhcproto would sort its sub-options.
-fn with_relay(mut bytes: Vec<u8>, relay: Option<&[u8]>) -> Vec<u8> {
-    let Some(relay) = relay.filter(|r| !r.is_empty()) else { return bytes };
-    if bytes.last() == Some(&255) {
-        bytes.pop();
+/// The options that every answer has.
+pub(super) fn exchange(request: &Request, kind: MessageType, identifier: Ipv4Addr) -> OptionList {
+    let mut options = OptionList::default();
+    options.put(code::MESSAGE_TYPE, [u8::from(kind)]);
+    options.put(code::SERVER_ID, identifier.octets());
+    // RFC 6842 §3: also in a NAK.
+    options.put(code::CLIENT_ID, request.raw(code::CLIENT_ID).unwrap_or_default());
+    options
+}
+
+/// The boot part of an answer.
+pub(super) fn boot_options(boot: &BootFile, request: &Request, tftp: Ipv4Addr, options: &mut OptionList) {
+    options.put(quirks::VENDOR, boot.lead.vendor_options());
+    if boot.no_proxy {
+        options.put(code::IPXE, [176, 1, 1]);
     }
-    for part in relay.chunks(255) {
-        bytes.push(code::RELAY);
-        bytes.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
-        bytes.extend_from_slice(part);
+    // RFC 4578 §2.3: echoed, where it is one.
+    options.put(
+        code::MACHINE_UUID,
+        request.raw(code::MACHINE_UUID).filter(|u| u.len() == 17).unwrap_or_default(),
+    );
+    options.put(code::VENDOR_CLASS, boot.class.unwrap_or_default());
+    if boot.lead == Lead::Ask {
+        return;
     }
-    bytes.push(255);
-    bytes
+    options.put(67, boot.file.as_str());
+    if !boot.file.contains("://") {
+        options.put(66, tftp.to_string());
+    }
 }
 
 #[cfg(test)]

@@ -12,22 +12,15 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
 
 fn subnet() -> Subnet {
     let config = SubnetConfig {
-        network: "10.88.0.0/24".parse().unwrap(),
-        pool: None,
         router: Some(SERVER),
         dns: vec![SERVER],
-        lease_seconds: 3600,
+        ..SubnetConfig::of("10.88.0.0/24".parse().unwrap())
     };
     Subnet { lease: Duration::from_secs(3600), ..Subnet::new(0, &config).unwrap() }
 }
 
 fn tftp_file() -> BootFile {
-    BootFile {
-        file: "undionly.kpxe".to_owned(),
-        class: Some("PXEClient"),
-        skip_discovery: true,
-        no_proxy: false,
-    }
+    BootFile { file: "undionly.kpxe".to_owned(), class: Some("PXEClient"), lead: Lead::Skip, no_proxy: false }
 }
 
 fn bytes(flags: u16, ciaddr: Ipv4Addr, giaddr: Ipv4Addr, options: &[(u8, &[u8])]) -> Vec<u8> {
@@ -38,11 +31,20 @@ fn bytes(flags: u16, ciaddr: Ipv4Addr, giaddr: Ipv4Addr, options: &[(u8, &[u8])]
     bytes
 }
 
+const NONE: &OptionSet = &OptionSet::new();
+
+fn answer<'a>(
+    request: &'a Request,
+    decision: Decision,
+    subnet: &'a Subnet,
+    boot: Option<&'a BootFile>,
+) -> Answer<'a> {
+    Answer { request, decision, subnet, identifier: SERVER, tftp: SERVER, boot, name: None, own: NONE }
+}
+
 fn reply(packet: &[u8], decision: Decision, boot: Option<&BootFile>) -> Reply {
     let (request, subnet) = (Request::read(packet).unwrap(), subnet());
-    let answer =
-        Answer { request: &request, decision, subnet: &subnet, identifier: SERVER, tftp: SERVER, boot };
-    answer.packet().unwrap()
+    answer(&request, decision, &subnet, boot).packet().unwrap()
 }
 
 /// Options in the order they stand in the packet.
@@ -110,7 +112,7 @@ fn an_offer_has_the_lease_the_network_and_nothing_of_a_client() {
     );
     let reply = reply(&packet, Decision::Offer(GIVEN), None);
     let codes: Vec<u8> = options(&reply).iter().map(|(c, _)| *c).collect();
-    assert_eq!(codes, [1, 3, 6, 28, 51, 53, 54, 58, 59, 61]);
+    assert_eq!(codes, [53, 54, 51, 1, 3, 61, 58, 59, 6, 28], "the exchange, what 55 lists, the rest");
     assert_eq!(option(&reply, 51), Some(3600u32.to_be_bytes().to_vec()));
     assert_eq!(option(&reply, 58), Some(1800u32.to_be_bytes().to_vec()));
     assert_eq!(option(&reply, 59), Some(3150u32.to_be_bytes().to_vec()));
@@ -137,7 +139,7 @@ fn a_bios_rom_is_told_its_file_three_times_and_to_look_no_further() {
 #[test]
 fn ipxe_gets_a_url_and_need_not_wait_for_a_proxy() {
     let file = format!("http://10.88.0.1:8080/{}", "x".repeat(120));
-    let boot = BootFile { file: file.clone(), class: None, skip_discovery: false, no_proxy: true };
+    let boot = BootFile { file: file.clone(), class: None, lead: Lead::Bare, no_proxy: true };
     let packet = bytes(0, NOWHERE, NOWHERE, &[(53, &[1]), (97, &[0; 3])]);
     let reply = reply(&packet, Decision::Offer(GIVEN), Some(&boot));
     assert_eq!(option(&reply, 175).unwrap(), [176, 1, 1]);
@@ -168,7 +170,7 @@ fn a_nak_has_no_address_no_lease_no_boot() {
     let packet = bytes(0, GIVEN, NOWHERE, &[(53, &[3]), (61, &[1, 2])]);
     let reply = reply(&packet, Decision::Nak("the address is not of this network"), Some(&tftp_file()));
     let codes: Vec<u8> = options(&reply).iter().map(|(c, _)| *c).collect();
-    assert_eq!(codes, [53, 54, 56, 61]);
+    assert_eq!(codes, [53, 54, 61, 56]);
     assert!(reply.bytes[12..24].iter().all(|b| *b == 0));
     assert!(reply.bytes[108..236].iter().all(|b| *b == 0));
 }
@@ -201,14 +203,7 @@ fn option_57_is_honoured_and_clamped() {
 fn silence_has_no_packet() {
     let (request, subnet) = (Request::read(&bytes(0, NOWHERE, NOWHERE, DISCOVER)).unwrap(), subnet());
     for decision in [Decision::Silent("x"), Decision::Conflict(GIVEN)] {
-        let answer = Answer {
-            request: &request,
-            decision,
-            subnet: &subnet,
-            identifier: SERVER,
-            tftp: SERVER,
-            boot: None,
-        };
+        let answer = answer(&request, decision, &subnet, None);
         assert_eq!(answer.packet(), None);
     }
 }

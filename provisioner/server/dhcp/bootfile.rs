@@ -1,9 +1,18 @@
 //! PURE. What a client is to boot: iPXE for firmware, our script for iPXE. Which script that is, `http` answers when it
 //! is asked; both doors lead to `machine::boot`.
 
-use super::client::{Architecture, Client, Platform, Program};
+use super::{
+    client::{Architecture, Client, Platform, Program},
+    quirks,
+};
+use crate::{inventory::Quirks, machine::Time};
 use provisioner_wire::Mac;
-use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 /// Path of a machine's script below the plain base URL: `/boot/52-54-00-12-34-56.ipxe`.
 pub fn script_path(mac: Mac) -> String {
@@ -31,6 +40,20 @@ pub struct Serving {
     pub files: BTreeSet<String>,
 }
 
+/// How a PXE ROM is led to its file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lead {
+    /// The file, and no option 43.
+    #[default]
+    Bare,
+    /// Option 43 with sub-option 6 = 8: take this file, ask no other boot server (PXE 2.1 §2.5).
+    Skip,
+    /// No file but option 60 alone: the ROM asks port 4011, and is told there.
+    Ask,
+    /// The boot menu that a Raspberry Pi looks for.
+    RaspberryPi,
+}
+
 /// The boot part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFile {
@@ -40,8 +63,7 @@ pub struct BootFile {
     /// client takes an answer with it for a boot server's that is to be asked on port 4011, and gives up there with
     /// PXE-E16 (seen with EDK2 2022.11); without it, it takes the file.
     pub class: Option<&'static str>,
-    /// Option 43 with sub-option 6 = 8: take this file, ask no other boot server (PXE 2.1 §2.5). For BIOS ROMs.
-    pub skip_discovery: bool,
+    pub lead: Lead,
     /// Option 175 with sub-option 176 = 1: iPXE need not wait three seconds for a proxyDHCP offer.
     pub no_proxy: bool,
 }
@@ -54,6 +76,8 @@ pub enum NoBoot {
     NoFile(Platform),
     /// The iPXE in the firmware cannot do HTTP and comes back as itself.
     Loop,
+    /// Its declaration names a [`super::road::Road`] that this firmware's wish does not fit; what to do.
+    Road(&'static str),
 }
 
 impl fmt::Display for NoBoot {
@@ -67,6 +91,7 @@ impl fmt::Display for NoBoot {
             Self::NoFile(platform) => {
                 write!(f, "none of {} is in the iPXE folder", candidates(*platform).join(", "))
             }
+            Self::Road(what) => f.write_str(what),
             Self::Loop => f.write_str("the firmware's iPXE cannot do HTTP and loads itself again and again"),
         }
     }
@@ -93,7 +118,7 @@ pub fn boot_file(
     serving: &Serving,
     rounds: u32,
 ) -> Result<Option<BootFile>, NoBoot> {
-    let plain = BootFile { file: String::new(), class: None, skip_discovery: false, no_proxy: false };
+    let plain = BootFile { file: String::new(), class: None, lead: Lead::Bare, no_proxy: false };
     let url = |path: String| format!("{}{path}", serving.http);
     match client.program {
         Program::System => Ok(None),
@@ -109,15 +134,64 @@ pub fn boot_file(
             Ok(Some(BootFile { file: format!("tftp://{}/{name}", serving.server), no_proxy: true, ..plain }))
         }
         Program::Pxe => {
-            let bios = client.platform() == Some(Platform::Bios);
-            let file = binary(client, serving)?.to_owned();
-            let class = bios.then_some("PXEClient");
-            Ok(Some(BootFile { file, class, skip_discovery: bios, ..plain }))
+            let quirk = quirks::of(client, mac);
+            let lead = quirk.map_or(Lead::Bare, |quirk| quirk.server);
+            let class = quirk.is_some_and(|quirk| quirk.class).then_some("PXEClient");
+            // A Raspberry Pi asks for its own names, whatever is named here.
+            let none = lead == Lead::RaspberryPi;
+            let file = if none { String::new() } else { binary(client, serving)?.to_owned() };
+            Ok(Some(BootFile { file, class, lead, ..plain }))
         }
         Program::Http => {
             let file = url(file_path(binary(client, serving)?));
             Ok(Some(BootFile { file, class: Some("HTTPClient"), ..plain }))
         }
+    }
+}
+
+/// `boot` as the machine's declaration wants it.
+pub fn as_declared(boot: BootFile, client: &Client, declared: &Quirks) -> BootFile {
+    let Some(lead) = Lead::of(declared).filter(|_| client.program == Program::Pxe) else { return boot };
+    let class = (lead != Lead::Bare).then_some("PXEClient");
+    BootFile { lead, class, ..boot }
+}
+
+/// How often each MAC was given an iPXE lately, so that a loop ends.
+#[derive(Debug, Default)]
+pub struct Rounds(HashMap<Mac, Round>);
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    count: u32,
+    at: Time,
+    xid: u32,
+}
+
+impl Rounds {
+    /// MACs that are remembered; more at once than ever boot an iPXE without HTTP.
+    const KEPT: usize = 4096;
+
+    pub fn lately(&self, mac: Mac, now: Time) -> u32 {
+        self.0.get(&mac).filter(|round| Self::is_late(round, now)).map_or(0, |round| round.count)
+    }
+
+    /// Counts one exchange; a repeated packet of the same `xid` is the same one.
+    pub fn count(&mut self, mac: Mac, xid: u32, now: Time) {
+        let known = self.0.get(&mac).filter(|round| Self::is_late(round, now));
+        if known.is_some_and(|round| round.xid == xid) {
+            return;
+        }
+        let count = known.map_or(0, |round| round.count) + 1;
+        if self.0.len() >= Self::KEPT {
+            self.0.retain(|_, round| Self::is_late(round, now));
+        }
+        if self.0.len() < Self::KEPT {
+            self.0.insert(mac, Round { count, at: now, xid });
+        }
+    }
+
+    fn is_late(round: &Round, now: Time) -> bool {
+        now.since(round.at) < Duration::from_secs(ROUNDS_WITHIN_SECONDS)
     }
 }
 
@@ -173,7 +247,8 @@ mod tests {
         ] {
             let boot = boot_file(&client(program, architecture), MAC, &all(), 9).unwrap().unwrap();
             assert_eq!((boot.file.as_str(), boot.class), (file, class), "{program:?} {architecture}");
-            assert_eq!(boot.skip_discovery, program == Program::Pxe && architecture == 0);
+            let skips = program == Program::Pxe && architecture == 0;
+            assert_eq!(boot.lead == Lead::Skip, skips);
             assert_eq!(boot.no_proxy, matches!(program, Program::Ipxe { .. }));
         }
         assert_eq!(boot_file(&client(Program::System, 7), MAC, &all(), 0), Ok(None));

@@ -93,6 +93,11 @@ pub enum Said {
         ip: Ipv4Addr,
         boot: Told,
     },
+    /// A boot file and no address: as proxyDHCP on port 67, or as the boot server on port 4011.
+    Boot {
+        port: u16,
+        boot: Told,
+    },
     Nak {
         reason: &'static str,
     },
@@ -155,6 +160,7 @@ impl fmt::Display for Said {
         match self {
             Self::Offer { ip, boot } => write!(f, "offered {ip}, {boot}"),
             Self::Ack { ip, boot } => write!(f, "acknowledged {ip}, {boot}"),
+            Self::Boot { port, boot } => write!(f, "told on port {port} without an address: {boot}"),
             Self::Nak { reason } => write!(f, "refused: {reason}"),
             Self::Nothing { reason } => write!(f, "not answered: {reason}"),
             Self::AddressConflict { ip } => write!(f, "it found {ip} in use by another host"),

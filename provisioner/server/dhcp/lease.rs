@@ -163,7 +163,7 @@ impl Leases {
         let wish = asked.request.address(code::REQUESTED_ADDRESS);
         let known = asked.reservation().into_iter().chain(had).chain(wish).find(free);
         let Some(ip) = known.or_else(|| self.any_free(asked)) else {
-            return Decision::Silent(match asked.subnet.pool {
+            return Decision::Silent(match asked.subnet.pools.first() {
                 None => "it has no reservation, and the subnet has no pool",
                 Some(_) => "the pool has no free address",
             });

@@ -34,11 +34,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let config = SubnetConfig {
-            network: "10.88.0.0/24".parse().unwrap(),
-            pool: Some([ip(100), ip(103)]),
-            router: None,
-            dns: vec![],
+            pools: vec![[ip(100), ip(103)]],
             lease_seconds: 600,
+            ..SubnetConfig::of("10.88.0.0/24".parse().unwrap())
         };
         Self {
             leases: Leases::new([SERVER], &[]),

@@ -7,6 +7,7 @@
 
 pub mod advertise;
 pub mod answer;
+pub mod boot_server;
 pub mod bootfile;
 pub mod client;
 pub mod config;
@@ -14,16 +15,24 @@ pub mod heard;
 pub mod intake;
 pub mod lease;
 pub mod limits;
+pub mod options;
+pub mod packet;
+pub mod proxy;
+pub mod quirks;
+pub mod road;
 pub mod rogue;
 pub mod server;
+pub mod shown;
 pub mod sockets;
 pub mod subnet;
 pub mod watch;
 
 pub use heard::{Details, Heard, Hearing, Said, Told};
 
-use crate::machine::Time;
+use crate::{inventory::Quirks, machine::Time};
+use options::OptionSet;
 use provisioner_wire::{Mac, MachineName};
+use road::Road;
 use std::{collections::HashSet, future::Future, net::Ipv4Addr, sync::Arc};
 
 /// What is declared of the owner of a MAC.
@@ -57,9 +66,26 @@ impl Who {
     }
 }
 
+/// What a machine's record and its profile say of DHCP answers to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Particulars {
+    pub options: OptionSet,
+    pub quirks: Quirks,
+}
+
 /// The declared machines. Asked for each packet: answer from memory.
 pub trait Directory: Send + Sync + 'static {
     fn who(&self, mac: Mac) -> impl Future<Output = Who> + Send;
+
+    /// By what the owner of `mac` boots.
+    fn road(&self, _mac: Mac) -> impl Future<Output = Road> + Send {
+        std::future::ready(Road::Ipxe)
+    }
+
+    /// What is declared of the answers to `mac`.
+    fn particulars(&self, _mac: Mac) -> impl Future<Output = Arc<Particulars>> + Send {
+        std::future::ready(Arc::default())
+    }
 
     /// Every address that is some machine's reservation: none is given to another, even inside a pool.
     fn reserved(&self) -> impl Future<Output = Arc<HashSet<Ipv4Addr>>> + Send;
@@ -81,6 +107,14 @@ pub enum LeaseRecord {
     Ended { ip: Ipv4Addr, mac: Mac },
     /// `mac` found `ip` in use by another host: given to nobody until then.
     Declined { ip: Ipv4Addr, mac: Mac, until: Time },
+}
+
+impl LeaseRecord {
+    pub fn address(&self) -> Ipv4Addr {
+        match self {
+            Self::Bound { ip, .. } | Self::Ended { ip, .. } | Self::Declined { ip, .. } => *ip,
+        }
+    }
 }
 
 /// Why leases could not be kept. The client is not answered, and asks again.

@@ -31,6 +31,18 @@ impl Default for WatchConfig {
     }
 }
 
+impl WatchConfig {
+    /// Of several interfaces: who is allowed on one is allowed, and the longest block counts.
+    pub fn joined<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let none = Self { probe_seconds: 0, block_minutes: 0, allow: Vec::new() };
+        all.fold(none, |mut sum, one| {
+            sum.block_minutes = sum.block_minutes.max(one.block_minutes);
+            sum.allow.extend_from_slice(&one.allow);
+            sum
+        })
+    }
+}
+
 /// A server that is allowed, by its address or by its MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Friend {

@@ -2,26 +2,22 @@
 //! leaves: as durable as one transaction per packet, and many times faster in a boot storm.
 
 use super::{
-    Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Said, Told, Who,
+    Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Particulars, Said, Told, Who,
     answer::{Answer, Reply},
-    bootfile::{BootFile, NoBoot, ROUNDS_WITHIN_SECONDS, Serving, boot_file},
+    bootfile::{BootFile, NoBoot, Rounds, Serving, as_declared},
     client::{Client, Program},
+    config::Mode,
     intake::Request,
     lease::{Asked, Decision, Leases},
     limits::Guard,
+    proxy,
+    road::{Road, boot_file_on},
     subnet::{Subnet, of_request},
 };
 use crate::machine::Time;
-use provisioner_wire::Mac;
-use std::{
-    collections::{HashMap, HashSet},
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
 
-/// MACs whose boot rounds are remembered; more at once than ever boot an iPXE without HTTP.
-const ROUNDS_KEPT: usize = 4096;
+const SERVER_PORT: u16 = 67;
 
 /// The DHCP server without its socket.
 #[derive(Debug)]
@@ -29,7 +25,7 @@ pub struct Server<D, J, H> {
     subnets: Vec<Subnet>,
     serving: Serving,
     leases: Leases,
-    rounds: HashMap<Mac, (u32, Time)>,
+    rounds: Rounds,
     guard: Guard,
     directory: Arc<D>,
     journal: Arc<J>,
@@ -37,10 +33,12 @@ pub struct Server<D, J, H> {
 }
 
 /// One packet that was understood, with all that is needed to answer it.
-struct Question {
-    request: Request,
-    client: Client,
-    who: Who,
+pub(super) struct Question {
+    pub request: Request,
+    pub client: Client,
+    pub who: Who,
+    pub road: Road,
+    pub particulars: Arc<Particulars>,
 }
 
 struct Answered {
@@ -62,7 +60,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     ) -> Self {
         let ours = subnets.iter().filter_map(|s| s.router).chain([serving.server]);
         let leases = Leases::new(ours, kept);
-        let (rounds, guard) = (HashMap::new(), Guard::default());
+        let (rounds, guard) = (Rounds::default(), Guard::default());
         Self { subnets, serving, leases, rounds, guard, directory, journal, hearing }
     }
 
@@ -70,6 +68,12 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {
         Self { guard, ..self }
+    }
+
+    /// Some host's address in the first network.
+    pub fn neighbour(&self) -> Ipv4Addr {
+        let first = self.subnets.first().and_then(|subnet| subnet.network.hosts().last());
+        first.unwrap_or(self.serving.server)
     }
 
     /// Answers UDP payloads, in their order. What cannot be kept is not answered: the clients ask again.
@@ -110,10 +114,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
                 None
             }
         });
-        let asked = read.map(async |request| {
-            let who = self.directory.who(request.mac).await;
-            Question { client: Client::of(&request), who, request }
-        });
+        let asked = read.map(async |request| Question::of(request, &*self.directory).await);
         futures_util::future::join_all(asked).await
     }
 
@@ -124,65 +125,102 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         now: Time,
         records: &mut Vec<LeaseRecord>,
     ) -> Answered {
-        let Question { request, client, who } = question;
-        let (mut reply, mut promises) = (None, false);
-        let said = match of_request(&self.subnets, self.serving.server, &request) {
-            _ if let Err(reason) = self.guard.admit(&request, &who, now) => Said::Nothing { reason },
-            None => Said::Nothing { reason: "it is on no subnet that is served" },
-            Some(subnet) => {
-                let identifier = request.server_id_override().unwrap_or(self.serving.server);
-                let asked = Asked { request: &request, subnet, who: &who, reserved, now };
-                let (decision, new) = self.leases.decide(&asked, &[self.serving.server, identifier]);
-                records.extend(new);
-                promises = matches!(decision, Decision::Ack(_));
-                let boot =
-                    boots(&client, &who, &request, &self.serving, rounds(&self.rounds, request.mac, now));
-                let tftp = self.serving.server;
-                let file = boot.as_ref().ok().and_then(Option::as_ref);
-                let answer = Answer { request: &request, decision, subnet, identifier, tftp, boot: file };
-                reply = answer.packet();
-                said(decision, boot)
+        let request = &question.request;
+        let subnet = of_request(&self.subnets, self.serving.server, request);
+        let rounds = self.rounds.lately(request.mac, now);
+        let (said, reply) = match subnet {
+            _ if let Err(reason) = self.guard.admit(request, &question.who, now) => {
+                (Said::Nothing { reason }, None)
             }
+            None => (Said::Nothing { reason: "it is on no subnet that is served" }, None),
+            Some(subnet) => match subnet.mode {
+                Mode::Off => (Said::Nothing { reason: "its subnet is switched off" }, None),
+                Mode::Proxy => as_proxy(&question, &self.serving, rounds),
+                Mode::Server => {
+                    let identifier = request.server_id_override().unwrap_or(self.serving.server);
+                    let asked = Asked { request, subnet, who: &question.who, reserved, now };
+                    let (decision, new) = self.leases.decide(&asked, &[self.serving.server, identifier]);
+                    records.extend(new);
+                    as_server(&question, &self.serving, (subnet, identifier, decision), rounds)
+                }
+            },
         };
-        if promises && matches!(client.program, Program::Ipxe { http: false, .. }) {
-            self.count_round(request.mac, now);
+        let promises = matches!(said, Said::Ack { .. });
+        let told = promises || matches!(said, Said::Boot { .. });
+        if told && matches!(question.client.program, Program::Ipxe { http: false, .. }) {
+            self.rounds.count(request.mac, request.xid, now);
         }
-        let heard = Heard::new(now, &request, client, &who, said);
-        Answered { reply, heard, promises }
-    }
-
-    fn count_round(&mut self, mac: Mac, now: Time) {
-        let count = rounds(&self.rounds, mac, now) + 1;
-        if self.rounds.len() >= ROUNDS_KEPT {
-            self.rounds.retain(|_, (_, at)| now.since(*at) < Duration::from_secs(ROUNDS_WITHIN_SECONDS));
-        }
-        if self.rounds.len() < ROUNDS_KEPT {
-            self.rounds.insert(mac, (count, now));
-        }
+        Answered { reply, heard: question.heard(now, said), promises }
     }
 }
 
-fn rounds(known: &HashMap<Mac, (u32, Time)>, mac: Mac, now: Time) -> u32 {
-    let lately = |at: &Time| now.since(*at) < Duration::from_secs(ROUNDS_WITHIN_SECONDS);
-    known.get(&mac).filter(|(_, at)| lately(at)).map_or(0, |(count, _)| *count)
+impl Question {
+    pub async fn of<D: Directory>(request: Request, directory: &D) -> Self {
+        let who = directory.who(request.mac).await;
+        let road = directory.road(request.mac).await;
+        let particulars = directory.particulars(request.mac).await;
+        Self { client: Client::of(&request), who, road, particulars, request }
+    }
+
+    /// What the client is to boot.
+    pub fn boots(&self, serving: &Serving, rounds: u32) -> Result<Option<BootFile>, NoBoot> {
+        if !self.who.netboot() {
+            return Ok(None);
+        }
+        let file = boot_file_on(&self.road, &self.client, self.request.mac, serving, rounds)?;
+        Ok(file.map(|file| as_declared(file, &self.client, &self.particulars.quirks)))
+    }
+
+    pub fn heard(self, at: Time, said: Said) -> Heard {
+        Heard::new(at, &self.request, self.client, &self.who, said)
+    }
 }
 
-fn boots(
-    client: &Client,
-    who: &Who,
-    request: &Request,
+/// Address and boot file.
+fn as_server(
+    question: &Question,
     serving: &Serving,
+    (subnet, identifier, decision): (&Subnet, Ipv4Addr, Decision),
     rounds: u32,
-) -> Result<Option<BootFile>, NoBoot> {
-    if who.netboot() { boot_file(client, request.mac, serving, rounds) } else { Ok(None) }
+) -> (Said, Option<Reply>) {
+    let boot = question.boots(serving, rounds);
+    let answer = Answer {
+        request: &question.request,
+        decision,
+        subnet,
+        identifier,
+        tftp: serving.server,
+        boot: boot.as_ref().ok().and_then(Option::as_ref),
+        name: question.who.name(),
+        own: &question.particulars.options,
+    };
+    let reply = answer.packet();
+    (said(decision, boot), reply)
 }
 
-fn said(decision: Decision, boot: Result<Option<BootFile>, NoBoot>) -> Said {
-    let boot = match boot {
+/// The boot file alone, to a client that gets its address elsewhere.
+fn as_proxy(question: &Question, serving: &Serving, rounds: u32) -> (Said, Option<Reply>) {
+    let Question { request, client, .. } = question;
+    if let Some(reason) = proxy::not_ours(request, client) {
+        return (Said::Nothing { reason }, None);
+    }
+    let boot = question.boots(serving, rounds);
+    let offer = |boot: &BootFile| proxy::offer(request, client, serving.server, boot);
+    let reply = boot.as_ref().ok().and_then(Option::as_ref).map(offer);
+    (Said::Boot { port: SERVER_PORT, boot: told(boot) }, reply)
+}
+
+/// The boot part, as it is heard.
+pub(super) fn told(boot: Result<Option<BootFile>, NoBoot>) -> Told {
+    match boot {
         Ok(Some(boot)) => Told::File(boot.file),
         Ok(None) => Told::None,
         Err(missing) => Told::Missing(missing),
-    };
+    }
+}
+
+fn said(decision: Decision, boot: Result<Option<BootFile>, NoBoot>) -> Said {
+    let boot = told(boot);
     match decision {
         Decision::Offer(ip) => Said::Offer { ip, boot },
         Decision::Ack(ip) => Said::Ack { ip, boot },

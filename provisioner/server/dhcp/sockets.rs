@@ -22,14 +22,19 @@ const ERROR_PAUSE: Duration = Duration::from_millis(200);
 
 /// Binds port 67 on `interface` alone. Needs `CAP_NET_BIND_SERVICE` and `CAP_NET_RAW`.
 pub fn bind(interface: &str) -> io::Result<UdpSocket> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("DHCP on {interface}: {e}"));
+    bind_port(interface, SERVER_PORT)
+}
+
+/// [`bind`] with another port.
+pub fn bind_port(interface: &str, port: u16) -> io::Result<UdpSocket> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("DHCP port {port} on {interface}: {e}"));
     let socket = on_interface(interface).map_err(named)?;
     // A hint: the system's own limit may be lower.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.set_reuse_address(true).map_err(named)?;
     socket.set_broadcast(true).map_err(named)?;
     socket.set_nonblocking(true).map_err(named)?;
-    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT));
+    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     socket.bind(&all.into()).map_err(named)?;
     UdpSocket::from_std(socket.into()).map_err(named)
 }

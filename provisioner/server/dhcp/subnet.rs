@@ -1,10 +1,14 @@
 //! PURE. The subnets that are served, checked, and which of them a request is about.
 
-use super::{config::SubnetConfig, intake::Request};
+use super::{
+    config::{Mode, SubnetConfig},
+    intake::Request,
+    options::{OptionSet, encoded},
+};
 use ipnet::Ipv4Net;
 use std::{net::Ipv4Addr, time::Duration};
 
-/// Addresses of one pool: what a /16 has. More would make a full pool slow to search.
+/// Addresses of the pools of one subnet: what a /16 has. More would make a full pool slow to search.
 const POOL_MAX: u32 = 65_536;
 const LEASE_MIN: u32 = 60;
 const LEASE_MAX: u32 = 7 * 24 * 3600;
@@ -14,11 +18,14 @@ const DNS_MAX: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
     pub network: Ipv4Net,
-    /// First and last.
-    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub mode: Mode,
+    /// First and last of each range, in the order they are used.
+    pub pools: Vec<(Ipv4Addr, Ipv4Addr)>,
     pub router: Option<Ipv4Addr>,
     pub dns: Vec<Ipv4Addr>,
     pub lease: Duration,
+    /// What else its answers say.
+    pub options: OptionSet,
 }
 
 /// Why the subnets cannot be served.
@@ -28,6 +35,8 @@ pub enum SubnetError {
     None,
     #[error("dhcp.subnets[{0}]: {1} overlaps {2}")]
     Overlap(usize, Ipv4Net, Ipv4Net),
+    #[error("dhcp.interface: interface {0} is named twice")]
+    Interface(String),
     #[error("dhcp.subnets[{at}].{field}: {what}")]
     Field { at: usize, field: &'static str, what: String },
 }
@@ -48,23 +57,43 @@ impl Subnet {
         }
         let subnet = Self {
             network,
-            pool: config.pool.map(|[from, to]| (from, to)),
+            mode: config.mode.unwrap_or_default(),
+            pools: config.pools.iter().map(|[from, to]| (*from, *to)).collect(),
             router: config.router,
             dns: config.dns.clone(),
             lease: Duration::from_secs(config.lease_seconds.into()),
+            options: encoded(&config.options),
         };
+        if config.options.router.is_some() || !config.options.dns.is_empty() {
+            return wrong("options", "router and dns stand in the subnet itself".to_owned());
+        }
         if let Some(router) = subnet.router.filter(|ip| !subnet.has_host(*ip)) {
             return wrong("router", format!("{router} is not a host address of {network}"));
         }
-        if let Some((from, to)) = subnet.pool {
-            if let Some(outside) = [from, to].into_iter().find(|ip| !subnet.has_host(*ip)) {
-                return wrong("pool", format!("{outside} is not a host address of {network}"));
-            }
-            if from > to || u32::from(to) - u32::from(from) >= POOL_MAX {
-                return wrong("pool", format!("{from} to {to} is not a range of 1 to {POOL_MAX} addresses"));
-            }
-        }
+        subnet.check_pools().map_err(|what| SubnetError::Field { at, field: "pools", what })?;
         Ok(subnet)
+    }
+
+    fn check_pools(&self) -> Result<(), String> {
+        let mut before: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::new();
+        let mut size = 0;
+        for (from, to) in &self.pools {
+            if let Some(outside) = [from, to].into_iter().find(|ip| !self.has_host(**ip)) {
+                return Err(format!("{outside} is not a host address of {}", self.network));
+            }
+            if from > to {
+                return Err(format!("{from} to {to} is not a range"));
+            }
+            if let Some(twice) = before.iter().find(|(first, last)| first <= to && from <= last) {
+                return Err(format!("{} is in two ranges", from.max(&twice.0)));
+            }
+            size += u32::from(*to) - u32::from(*from) + 1;
+            before.push((*from, *to));
+        }
+        if size > POOL_MAX {
+            return Err(format!("{size} addresses in all; {POOL_MAX} is the most"));
+        }
+        Ok(())
     }
 
     /// Checks a whole list; the error names the place in it.
@@ -88,19 +117,25 @@ impl Subnet {
     }
 
     pub fn in_pool(&self, ip: Ipv4Addr) -> bool {
-        self.pool.is_some_and(|(from, to)| from <= ip && ip <= to)
+        self.pools.iter().any(|(from, to)| *from <= ip && ip <= *to)
     }
 
-    /// How many addresses the pool has.
+    /// How many addresses the pools have.
     pub fn pool_size(&self) -> u32 {
-        self.pool.map_or(0, |(from, to)| u32::from(to) - u32::from(from) + 1)
+        self.pools.iter().map(|(from, to)| u32::from(*to) - u32::from(*from) + 1).sum()
     }
 
-    /// The `n`-th address of the pool, counted round and round.
+    /// The `n`-th address of the pools, counted round and round.
     pub fn pool_nth(&self, n: u32) -> Option<Ipv4Addr> {
-        let (from, _) = self.pool?;
-        let offset = n.checked_rem(self.pool_size())?;
-        Some(Ipv4Addr::from(u32::from(from).wrapping_add(offset)))
+        let mut offset = n.checked_rem(self.pool_size())?;
+        for (from, to) in &self.pools {
+            let size = u32::from(*to) - u32::from(*from) + 1;
+            if offset < size {
+                return Some(Ipv4Addr::from(u32::from(*from).wrapping_add(offset)));
+            }
+            offset -= size;
+        }
+        None
     }
 }
 
@@ -130,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_good_one_is_read() {
-        let good = "[[subnets]]\nnetwork = \"10.88.0.0/24\"\npool = [\"10.88.0.100\", \"10.88.0.199\"]\n\
+        let good = "[[subnets]]\nnetwork = \"10.88.0.0/24\"\npools = [[\"10.88.0.100\", \"10.88.0.199\"]]\n\
             router = \"10.88.0.1\"\ndns = [\"10.88.0.1\"]\n[[subnets]]\nnetwork = \"10.89.0.0/16\"\n";
         let subnets = config(good).unwrap();
         assert_eq!((subnets.len(), subnets[0].pool_size(), subnets[1].pool_size()), (2, 100, 0));
@@ -144,12 +179,13 @@ mod tests {
         let subnet = |rest: &str| format!("[[subnets]]\nnetwork = \"10.88.0.0/24\"\n{rest}\n");
         for (text, expected) in [
             ("subnets = []".to_owned(), "there is none"),
-            (subnet("pool = [\"10.88.0.9\", \"10.88.0.8\"]"), "subnets[0].pool: 10.88.0.9 to 10.88.0.8"),
-            (subnet("pool = [\"10.88.0.9\", \"10.88.0.255\"]"), "10.88.0.255 is not a host address"),
+            (subnet("pools = [[\"10.88.0.9\", \"10.88.0.8\"]]"), "subnets[0].pools: 10.88.0.9 to 10.88.0.8"),
+            (subnet("pools = [[\"10.88.0.9\", \"10.88.0.255\"]]"), "10.88.0.255 is not a host address"),
             (subnet("router = \"10.99.0.1\""), "subnets[0].router: 10.99.0.1 is not"),
             (subnet("lease_seconds = 5"), "subnets[0].lease_seconds: 60 to 604800"),
             (subnet("gateway = \"10.88.0.1\""), "unknown field `gateway`"),
             (subnet("dns = [\"1.1.1.1\",\"1.1.1.2\",\"1.1.1.3\",\"1.1.1.4\"]"), "at most 3"),
+            (subnet("[subnets.options]\ndns = [\"1.1.1.1\"]"), "router and dns stand in the subnet itself"),
             (format!("{}{}", subnet(""), subnet("")), "subnets[1]: 10.88.0.0/24 overlaps"),
         ] {
             let error = config(&text).unwrap_err();

@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 pub mod boot;
 pub mod boot_files;
+pub mod boot_plane;
 pub mod checked;
 pub mod content;
 pub mod error;
@@ -21,8 +22,10 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::StatusCode,
+    middleware,
     routing::{get, post},
 };
+use boot_plane::BootPlane;
 use content::Content;
 use live::Live;
 use provisioner_wire::{channel::PrivateKey, order::path};
@@ -45,6 +48,7 @@ pub struct Parts {
     /// Makes iPXE scripts.
     pub scripts: Box<boot::Scripts>,
     pub live: Live,
+    pub boot_plane: Arc<dyn BootPlane>,
     pub settings: Settings,
 }
 
@@ -99,6 +103,10 @@ impl App {
         &self.0.live
     }
 
+    pub fn boot_plane(&self) -> &Arc<dyn BootPlane> {
+        &self.0.boot_plane
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.0.settings
     }
@@ -107,8 +115,9 @@ impl App {
 /// The plain listener: what firmware, iPXE and agents can speak. `boot_files` serves the kernel, the initramfs and
 /// the iPXE binaries. The API answers here only to this host itself.
 pub fn plain(app: &App, boot_files: Router) -> Router {
+    let witness = || middleware::from_fn_with_state(app.boot_plane().clone(), boot_plane::witness);
+    let boot = Router::new().route("/boot/{file}", get(boot::script).head(boot::head)).layer(witness());
     let routes = Router::new()
-        .route("/boot/{file}", get(boot::script).head(boot::head))
         .route(path::CLAIM, post(agent::claim))
         .route(path::ORDER, post(agent::order))
         .route(path::LICENCE, post(agent::licence))
@@ -116,7 +125,8 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route(path::RESULT, post(agent::result))
         .route(path::PROGRESS, post(agent::progress))
         .route("/images/{sha256}", get(images::image));
-    let routes = routes.merge(common()).with_state(app.clone()).merge(boot_files);
+    let routes =
+        routes.merge(boot).merge(common()).with_state(app.clone()).merge(boot_files.layer(witness()));
     finish(routes.merge(listen::loopback_only(api::routes(app))))
 }
 

@@ -1,7 +1,7 @@
 //! What a machine's declaration says: identity, NICs with their addresses, BMC, and what it becomes.
 
 use super::{
-    DiskHints,
+    DhcpOptions, DiskHints,
     values::{
         BadValue, EnvName, HttpUrl, KernelArgument, Line, RecordName, RelativePath, Sha256Hex, unicast,
     },
@@ -30,6 +30,12 @@ pub struct Hardware {
     /// The firmware the machine must boot with; none: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
+    /// By what the firmware is brought to the agent.
+    #[serde(default, skip_serializing_if = "BootBy::is_usual")]
+    pub boot: BootBy,
+    /// What its firmware needs otherwise than its kind.
+    #[serde(default, skip_serializing_if = "Quirks::is_none")]
+    pub quirks: Quirks,
     #[serde(default)]
     pub nics: Vec<Nic>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +51,9 @@ pub struct Hardware {
     /// Template values; each one here goes before the profile's of the same name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: Values,
+    /// Of its DHCP answers; before the profile's and the subnet's.
+    #[serde(default, skip_serializing_if = "DhcpOptions::is_none")]
+    pub dhcp: DhcpOptions,
     /// Added to the profile's for the agent's kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<KernelArgument>,
@@ -54,6 +63,51 @@ impl Hardware {
     /// The NIC that carries the node's address: the first with one, else the first.
     pub fn primary_nic(&self) -> Option<&Nic> {
         self.nics.iter().find(|nic| nic.address.is_some()).or_else(|| self.nics.first())
+    }
+}
+
+/// What a machine's firmware needs otherwise than the table of its kind (`dhcp/quirks.rs`) has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quirks {
+    /// How its PXE ROM is led to its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pxe: Option<PxeLead>,
+}
+
+impl Quirks {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PxeLead {
+    /// The file with option 43.6 = 8, "take it, look no further".
+    Skip,
+    /// The file alone, without option 43.
+    Bare,
+    /// No file in the first answer: the ROM asks port 4011.
+    Ask,
+}
+
+/// What stands between a machine's firmware and the agent. `docs/secure-boot.md` says which to take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootBy {
+    /// iPXE, signed or not, as the firmware can fetch it.
+    #[default]
+    Ipxe,
+    /// Debian's signed shim, GRUB and kernel by TFTP: for Secure Boot with the keys that machines are sold with.
+    Shim,
+    /// iPXE and its script by HTTPS only: for firmware in which this server's authority is enrolled.
+    Https,
+}
+
+impl BootBy {
+    fn is_usual(&self) -> bool {
+        *self == Self::Ipxe
     }
 }
 

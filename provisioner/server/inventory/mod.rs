@@ -5,6 +5,7 @@
 //! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
 
 pub mod check;
+pub mod dhcp_options;
 pub mod hardware;
 pub mod identity;
 pub mod image;
@@ -18,7 +19,8 @@ pub mod profile;
 pub mod values;
 
 pub use check::check;
-pub use hardware::{Bmc, Hardware, Nic, Password, Values};
+pub use dhcp_options::DhcpOptions;
+pub use hardware::{Bmc, BootBy, Hardware, Nic, Password, PxeLead, Quirks, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
 pub use json::{check_change, from_json};
 pub use load::load;

@@ -1,7 +1,7 @@
 //! What a machine becomes: image, operating system, template, disk, token, readiness.
 
 use super::{
-    Hardware, Values,
+    DhcpOptions, Hardware, Values,
     values::{AbsoluteDirectory, KernelArgument, Line, Period, RecordName, Size, Ttl},
 };
 use provisioner_wire::order::{PartitionSelector, Place, WipeMethod};
@@ -34,6 +34,9 @@ pub struct Profile {
     /// How a release wipes the disk.
     #[serde(default)]
     pub wipe: WipeMethod,
+    /// Of the DHCP answers to machines declared with this profile; before the subnet's.
+    #[serde(default, skip_serializing_if = "DhcpOptions::is_none")]
+    pub dhcp: DhcpOptions,
     /// Words added to the agent's kernel command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<KernelArgument>,

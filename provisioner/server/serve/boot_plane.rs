@@ -1,66 +1,204 @@
-//! DHCP and TFTP, joined to the store and the engine.
+//! DHCP and TFTP, joined to the store, and what the routes ask of them.
 
 use super::{
     House,
     directory::Declared,
-    hearing::{Ear, HEARD_MAX, Recorder},
+    hearing::{Counters, Ear, HEARD_MAX, Line, count},
     lease_journal::{Journal, kept},
+    recorder::{Recorder, made_for},
+    what_if::what_if,
 };
 use crate::{
-    dhcp::{self, bootfile::Serving, server::Server, sockets, subnet::Subnet},
-    http::boot_files::BootFiles,
+    clock::Clock,
+    dhcp::{
+        self,
+        boot_server::{self, BootServer},
+        bootfile::Serving,
+        config::DhcpConfig,
+        limits::Guard,
+        rogue::WatchConfig,
+        server::Server,
+        sockets,
+        subnet::Subnet,
+        watch::Watch,
+    },
+    http::{
+        boot_files::BootFiles,
+        boot_plane::{BootPlane, Counts, Exchange, Fetched, Question},
+        content::Answer,
+    },
+    store::Db,
     tftp::{self, Files},
-    workflow::Engine,
 };
 use anyhow::{Context, Result, bail};
-use std::{net::SocketAddr, sync::Arc};
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
+use provisioner_wire::Mac;
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::UdpSocket,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
-/// Starts what the configuration asks for.
-pub async fn start(
-    parts: &mut JoinSet<Result<()>>,
-    house: &House,
-    engine: &Engine,
-    files: &BootFiles,
-    plain: SocketAddr,
-) -> Result<()> {
-    if house.config.tftp.is_none() && house.config.dhcp.is_none() {
-        // Nobody would speak to the recorder: it would end at once, and the server with it.
-        return Ok(());
+/// One interface that is served.
+pub struct Net {
+    pub config: DhcpConfig,
+    pub subnets: Vec<Subnet>,
+    pub serving: Serving,
+}
+
+/// Everything that DHCP and TFTP answer from, and what they hear.
+pub struct Plane {
+    pub db: Db,
+    pub clock: Clock,
+    pub nets: Vec<Net>,
+    pub directory: Arc<Declared>,
+    ear: Arc<Ear>,
+    counters: Arc<Counters>,
+    changed: watch::Sender<u64>,
+    /// In whose name other DHCP servers are asked.
+    probe: Mac,
+}
+
+impl Plane {
+    /// With what is told to its recorder.
+    pub fn new(
+        house: &House,
+        files: &BootFiles,
+        plain: SocketAddr,
+        secure: SocketAddr,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<Line>)> {
+        let file_names: BTreeSet<String> = files.files().map(|(name, _)| name).collect();
+        let mut nets = Vec::new();
+        for config in house.config.dhcp.iter().filter(|one| one.is_on()) {
+            let subnets = config.subnets()?;
+            let serving = Serving {
+                server: sockets::address_on(&config.interface, &subnets)?,
+                http: house.config.http.plain_url(plain.port()),
+                files: file_names.clone(),
+            };
+            nets.push(Net { config: config.clone(), subnets, serving });
+        }
+        let (told, telling) = mpsc::channel(HEARD_MAX);
+        let counters = Arc::new(Counters::default());
+        let ear = Arc::new(Ear {
+            told,
+            counters: counters.clone(),
+            clock: house.clock.clone(),
+            made_for: made_for(files.files()),
+            ours: nets.iter().map(|net| net.serving.server).collect(),
+        });
+        let directory = Arc::new(Declared::new(house, house.config.http.tls_url(secure.port())));
+        let (db, clock) = (house.db.clone(), house.clock.clone());
+        let (changed, probe) = (watch::Sender::new(0), probe_mac()?);
+        Ok((Arc::new(Self { db, clock, nets, directory, ear, counters, changed, probe }), telling))
     }
-    let (told, telling) = mpsc::channel(HEARD_MAX);
-    let recorder = Recorder { engine: engine.clone(), db: house.db.clone() };
-    parts.spawn(async move { recorder.run(telling).await });
-    let ear = Arc::new(Ear { told });
-    if let Some(tftp) = &house.config.tftp {
-        let socket =
-            UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-        let (files, ear) = (Files::new(files.files()), ear.clone());
-        parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+
+    /// Starts what the configuration asks for.
+    pub async fn start(
+        &self,
+        parts: &mut JoinSet<Result<()>>,
+        house: &House,
+        files: &BootFiles,
+        telling: mpsc::Receiver<Line>,
+    ) -> Result<()> {
+        let watching = WatchConfig::joined(self.nets.iter().map(|net| &net.config.watch));
+        let (db, clock, counters) = (self.db.clone(), self.clock.clone(), self.counters.clone());
+        let recorder = Recorder::new(db, clock, counters, watching, self.probe, self.changed.clone());
+        let recorder = recorder.await?;
+        parts.spawn(async move { recorder.run(telling).await });
+        if let Some(tftp) = &house.config.tftp {
+            let socket =
+                UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
+            let (files, ear) = (Files::new(files.files()), self.ear.clone());
+            parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+        }
+        for net in &self.nets {
+            self.dhcp4(parts, net).await?;
+            self.watch(parts, net);
+        }
+        Ok(())
     }
-    if let Some(config) = &house.config.dhcp {
-        let subnets = Subnet::all(&config.subnets)?;
-        let server = sockets::address_on(&config.interface, &subnets)?;
-        let serving = Serving {
-            server,
-            http: house.config.http.plain_url(plain.port()),
-            files: files.files().map(|(name, _)| name).collect(),
-        };
-        let socket = sockets::bind(&config.interface)?;
-        let kept = kept(&house.db).await?;
-        let directory = Arc::new(Declared::new(house));
-        let journal = Arc::new(Journal(house.db.clone()));
+
+    /// Starts what one interface needs.
+    async fn dhcp4(&self, parts: &mut JoinSet<Result<()>>, net: &Net) -> Result<()> {
+        let (subnets, serving) = (net.subnets.clone(), net.serving.clone());
+        let (directory, ear) = (self.directory.clone(), self.ear.clone());
+        let interface = net.config.interface.clone();
+        let socket = sockets::bind(&interface)?;
+        let asked = sockets::bind_port(&interface, boot_server::PORT)?;
+        let boot_server = BootServer::new(subnets.clone(), serving.clone(), directory.clone(), ear.clone());
+        let clock = self.clock.clone();
+        parts.spawn(async move {
+            boot_server.serve(asked, clock).await;
+            bail!("the boot server of port 4011 has ended")
+        });
+        let mut kept = kept(&self.db).await?;
+        kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
+        let journal = Arc::new(Journal(self.db.clone()));
         let server = Server::new(subnets, serving, &kept, directory, journal, ear);
-        let interface = config.interface.clone();
+        let server = server.guarded(Guard::new(net.config.limits, self.probe));
         parts.spawn(async move {
             dhcp::advertise::serve(interface).await;
             bail!("router advertisements have ended")
         });
-        let clock = house.clock.clone();
+        let clock = self.clock.clone();
         parts.spawn(async move {
             sockets::serve(socket, server, clock).await;
             bail!("the DHCP server has ended")
         });
+        Ok(())
     }
-    Ok(())
+
+    /// Watching needs a right that serving does not (`CAP_NET_RAW`): without it the server serves, and says so.
+    fn watch(&self, parts: &mut JoinSet<Result<()>>, net: &Net) {
+        let every = u64::from(net.config.watch.probe_seconds);
+        let watch = Watch {
+            interface: net.config.interface.clone(),
+            ours: self.ear.ours.clone(),
+            probe: self.probe,
+            every: (every > 0).then(|| Duration::from_secs(every)),
+            clock: self.clock.clone(),
+        };
+        let ear = self.ear.clone();
+        parts.spawn(async move {
+            if let Err(error) = watch.serve(ear).await {
+                tracing::warn!("other DHCP servers are only seen by machines that choose them: {error}");
+            }
+            std::future::pending().await
+        });
+    }
+}
+
+/// Locally administered, unicast, and no two servers have the same.
+fn probe_mac() -> Result<Mac> {
+    let mut bytes = [0; 6];
+    getrandom::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random numbers from the system"))?;
+    let [first, rest @ ..] = bytes;
+    let [b, c, d, e, f] = rest;
+    Ok(Mac([first & 0xfc | 0x02, b, c, d, e, f]))
+}
+
+impl BootPlane for Plane {
+    fn fetched(&self, fetched: Fetched) {
+        self.ear.fetched(fetched);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            packets: self.counters.of(count::PACKETS),
+            malformed: self.counters.of(count::MALFORMED),
+            unanswered: self.counters.of(count::UNANSWERED),
+            transfers: self.counters.of(count::TRANSFERS),
+            fetches: self.counters.of(count::FETCHES),
+            unkept: self.counters.of(count::UNKEPT),
+        }
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn what_if<'a>(&'a self, question: &'a Question) -> Answer<'a, Result<Vec<Exchange>, String>> {
+        Box::pin(what_if(self, question))
+    }
 }

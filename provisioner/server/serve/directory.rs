@@ -3,8 +3,8 @@
 use super::House;
 use crate::{
     clock::Clock,
-    dhcp::{Directory, Who},
-    inventory::Hardware,
+    dhcp::{Directory, Particulars, Who, options::encoded, road::Road},
+    inventory::{BootBy, Hardware, Profile},
     machine::Time,
     store::{self, Db, StoreError},
 };
@@ -25,6 +25,8 @@ pub struct Declared {
     db: Db,
     clock: Clock,
     discovery: bool,
+    /// Base URL of the TLS listener.
+    https: String,
     memory: RwLock<Memory>,
 }
 
@@ -32,15 +34,21 @@ pub struct Declared {
 struct Memory {
     read: Option<Time>,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
+    /// Of machines whose answers are declared.
+    particulars: HashMap<Mac, Arc<Particulars>>,
+    /// Of machines that boot otherwise than usual.
+    boots_by: HashMap<Mac, BootBy>,
     reserved: Arc<HashSet<Ipv4Addr>>,
 }
 
 impl Declared {
-    pub fn new(house: &House) -> Self {
+    /// `https`: base URL of the TLS listener as machines reach it.
+    pub fn new(house: &House, https: String) -> Self {
         Self {
             db: house.db.clone(),
             clock: house.clock.clone(),
             discovery: house.config.discovery,
+            https,
             memory: RwLock::default(),
         }
     }
@@ -68,15 +76,32 @@ impl Declared {
     async fn read(&self, now: Time) -> Result<Memory, StoreError> {
         let mut tx = self.db.read().await?;
         let all: Vec<Hardware> = store::declared::all(&mut tx, store::declared::Kind::Machine).await?;
-        let mut machines = HashMap::new();
+        let profiles: Vec<Profile> = store::declared::all(&mut tx, store::declared::Kind::Profile).await?;
+        let (mut machines, mut boots_by) = (HashMap::new(), HashMap::new());
+        let mut particulars = HashMap::new();
         for hardware in &all {
+            let own = Arc::new(particulars_of(hardware, &profiles));
             for nic in &hardware.nics {
                 machines.insert(nic.mac, (hardware.name.clone(), nic.address.map(|net| net.addr())));
+                if *own != Particulars::default() {
+                    particulars.insert(nic.mac, own.clone());
+                }
+                if hardware.boot != BootBy::Ipxe {
+                    boots_by.insert(nic.mac, hardware.boot);
+                }
             }
         }
         let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-        Ok(Memory { read: Some(now), machines, reserved })
+        Ok(Memory { read: Some(now), machines, particulars, boots_by, reserved })
     }
+}
+
+/// The machine's own word goes before its profile's.
+fn particulars_of(hardware: &Hardware, profiles: &[Profile]) -> Particulars {
+    let profile = profiles.iter().find(|profile| Some(&profile.name) == hardware.profile.as_ref());
+    let mut options = profile.map(|profile| encoded(&profile.dhcp)).unwrap_or_default();
+    options.append(&mut encoded(&hardware.dhcp));
+    Particulars { options, quirks: hardware.quirks }
 }
 
 impl Directory for Declared {
@@ -85,6 +110,18 @@ impl Directory for Declared {
             Some((name, address)) => Who::Known { name: name.clone(), address: *address, netboot: true },
             None => Who::Unknown { netboot: self.discovery },
         }
+    }
+
+    async fn road(&self, mac: Mac) -> Road {
+        match self.fresh().await.boots_by.get(&mac) {
+            None | Some(BootBy::Ipxe) => Road::Ipxe,
+            Some(BootBy::Shim) => Road::Shim,
+            Some(BootBy::Https) => Road::Https { base: self.https.clone() },
+        }
+    }
+
+    async fn particulars(&self, mac: Mac) -> Arc<Particulars> {
+        self.fresh().await.particulars.get(&mac).cloned().unwrap_or_default()
     }
 
     async fn reserved(&self) -> Arc<HashSet<Ipv4Addr>> {

@@ -6,6 +6,9 @@ mod directory;
 mod hardware;
 mod hearing;
 mod lease_journal;
+mod recorder;
+mod signs;
+mod what_if;
 
 pub use hardware::check;
 
@@ -22,6 +25,7 @@ use crate::{
     workflow::{Engine, perform::Performer},
 };
 use anyhow::{Context, Result};
+use boot_plane::Plane;
 use provisioner_wire::{MachineName, channel::PrivateKey};
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 use tokio::{sync::watch, task::JoinSet};
@@ -70,7 +74,8 @@ async fn serve(config: Config) -> Result<()> {
     let engine = Engine::new(house.db.clone(), house.clock.clone());
     hardware::declare_all(&house, &engine).await?;
     print_first_token(&house).await?;
-    let app = app(&house, &engine, &plain)?;
+    let (plane, telling) = Plane::new(&house, &files, plain.address(), secure.address())?;
+    let app = app(&house, &engine, &plain, plane.clone())?;
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
@@ -83,7 +88,7 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
     let (ending, routes) = (until(stopped), http::tls(&app));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
-    boot_plane::start(&mut parts, &house, &engine, &files, plain_address).await?;
+    plane.start(&mut parts, &house, &files, telling).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
         signal = signal() => signal,
@@ -144,7 +149,7 @@ async fn print_first_token(house: &House) -> Result<()> {
     Ok(())
 }
 
-fn app(house: &House, engine: &Engine, plain: &Bound) -> Result<App> {
+fn app(house: &House, engine: &Engine, plain: &Bound, boot_plane: Arc<Plane>) -> Result<App> {
     let plain_url = house.config.http.plain_url(plain.address().port());
     let scripts = script::Builder::new(&plain_url).map_err(anyhow::Error::msg)?;
     let settings = Settings {
@@ -158,6 +163,7 @@ fn app(house: &House, engine: &Engine, plain: &Bound) -> Result<App> {
         content: Box::new(content::Real::new(house)),
         scripts: Box::new(move |script| scripts.text(script)),
         live: Live::default(),
+        boot_plane,
         settings,
     }))
 }

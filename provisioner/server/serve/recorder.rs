@@ -153,8 +153,11 @@ impl Recorder {
                 }
             };
             for sign in self.paced(mac, known, sign, now) {
-                let text = serde_json::to_string(&sign)
-                    .map_err(|source| StoreError::Row { table: "heard", key: mac.to_string(), source })?;
+                let text = serde_json::to_string(&sign).map_err(|source| StoreError::Row {
+                    table: "heard",
+                    key: mac.to_string(),
+                    source,
+                })?;
                 store::heard::put(tx, mac, known, at, &text).await?;
                 if let Some(id) = machine {
                     let what = format!("{} {sign}", sign.kind());
@@ -186,7 +189,10 @@ impl Recorder {
     /// Remembers the server; its sign for the machine that it concerns.
     fn foreign(&mut self, foreign: Foreign) -> Option<(Mac, Time, Sign)> {
         let allowed = foreign.is_allowed(&self.watch.allow)
-            || self.foreign.get(&foreign.server).is_some_and(|(known, ..)| known.is_allowed(&self.watch.allow));
+            || self
+                .foreign
+                .get(&foreign.server)
+                .is_some_and(|(known, ..)| known.is_allowed(&self.watch.allow));
         let concerns = (!allowed && foreign.client != self.probe)
             .then(|| (foreign.client, foreign.at, signs::foreign(&foreign)));
         if self.foreign.len() >= REMEMBERED_MAX {

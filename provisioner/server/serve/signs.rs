@@ -46,6 +46,9 @@ fn answer(said: &Said) -> Answer {
     match said {
         Said::Offer { ip: given, boot: told } => Answer::Offer { ip: ip(*given), boot: boot(told) },
         Said::Ack { ip: given, boot: told } => Answer::Ack { ip: ip(*given), boot: boot(told) },
+        // A DISCOVER is answered with an offer, a REQUEST on port 4011 with an acknowledgement.
+        Said::Boot { port: 67, boot: told } => Answer::Offer { ip: None, boot: boot(told) },
+        Said::Boot { boot: told, .. } => Answer::Ack { ip: None, boot: boot(told) },
         Said::Nak { reason } => Answer::Nak { reason: (*reason).to_owned() },
         Said::Nothing { reason } => Answer::Nothing { reason: (*reason).to_owned() },
         Said::AddressConflict { ip } => Answer::Conflict { ip: *ip },

@@ -10,13 +10,14 @@ mod test;
 mod tools;
 
 use anyhow::Result;
-use assets::{Flavour, Image};
+use assets::{Flavour, Image, SecureBoot};
 use clap::{Parser, Subcommand};
 use project::Project;
 use provisioner_lab::namespace::{Namespace, Role};
 use std::{
     env,
     ffi::OsString,
+    path::PathBuf,
     process::{ExitCode, ExitStatus},
 };
 
@@ -37,6 +38,16 @@ enum Command {
         /// Only these images; none: all.
         #[arg(long, value_enum)]
         image: Vec<Image>,
+        /// Also what Secure Boot needs: the site's own keys (made once), iPXE and the agent signed with them, the files to
+        /// enrol; and Debian's signed shim and GRUB.
+        #[arg(long)]
+        secure_boot: bool,
+        /// Where the site's keys are kept; default: with the other assets.
+        #[arg(long, requires = "secure_boot")]
+        keys: Option<PathBuf>,
+        /// The signed agent listens to this server only: the key that `provisioner trust` prints.
+        #[arg(long, requires = "secure_boot")]
+        server_key: Option<String>,
     },
     /// Provision blank virtual machines to Ready: real firmware, real server, real BMC protocol.
     Lab(lab::Options),
@@ -73,9 +84,10 @@ fn be_init() -> Result<ExitCode> {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::BootAssets { kernel, image } => {
+        Command::BootAssets { kernel, image, secure_boot, keys, server_key } => {
             let images = if image.is_empty() { vec![Image::Tiny, Image::Debian] } else { image };
-            assets::make(&Project::here()?, kernel, &images)?;
+            let wish = secure_boot.then_some(SecureBoot { keys, server_key });
+            assets::make(&Project::here()?, kernel, &images, wish.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Lab(options) => lab::main(&options),

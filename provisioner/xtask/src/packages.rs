@@ -19,6 +19,9 @@ pub const ASSETS: &[&str] = &[
     "systemd-boot-efi",
     "zstd",
 ];
+/// To sign what boots, and to enrol the keys.
+pub const SECURE_BOOT: &[&str] =
+    &["binutils", "efitools", "openssl", "ovmf", "python3-venv", "sbsigntool", "systemd-boot-efi"];
 /// To run machines and their BMCs.
 pub const LAB: &[&str] = &[
     "dnsmasq-base",
@@ -29,6 +32,8 @@ pub const LAB: &[&str] = &[
     "ovmf",
     "python3-libvirt",
     "python3-venv",
+    "qemu-efi-aarch64",
+    "qemu-system-arm",
     "qemu-system-x86",
     "qemu-utils",
     "seabios",
@@ -100,12 +105,18 @@ fn kernel_now(meta: &str) -> Result<(String, String)> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-"))
         .with_context(|| format!("{meta}: depends on no kernel; are the package lists there?"))?;
-    let policy = process::run("apt-cache", ["policy", name])?;
-    let version = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: "))
-        .with_context(|| format!("{name}: no candidate"))?;
-    Ok((name.to_owned(), version.to_owned()))
+    Ok((name.to_owned(), candidate_now(name)?))
+}
+
+/// The version of `package` that apt would install.
+pub fn candidate(package: &str) -> Result<String> {
+    candidate_now(package).or_else(|_| apt(&["update"]).and_then(|()| candidate_now(package)))
+}
+
+fn candidate_now(package: &str) -> Result<String> {
+    let policy = process::run("apt-cache", ["policy", package])?;
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+    Ok(version.with_context(|| format!("{package}: no candidate"))?.to_owned())
 }
 
 fn is_installed(package: &str) -> bool {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, in parts, with the time each took.
 
 use crate::{
-    assets::{self, Flavour, Image},
+    assets::{self, Flavour, Image, SecureBoot},
     console::say,
     packages,
     project::Project,
@@ -56,7 +56,7 @@ pub fn main(options: Options) -> Result<ExitCode> {
     part("unused dependencies", &machete);
     part("tests", &|p| nextest(p, &["--locked", "--workspace"], &[]));
     if !options.no_vm {
-        part("boot assets", &|p| assets::make(p, Flavour::Cloud, &[Image::Tiny, Image::Debian]).map(|_| ()));
+        part("boot assets", &|p| make_assets(p));
         part("tests on real firmware", &vm_tests);
         part("lab: BIOS and UEFI to Ready", &|_| own(&["lab", "--image", "debian"]));
     }
@@ -80,10 +80,16 @@ fn install(project: &Project) -> Result<()> {
     packages::ensure(packages::TESTS)?;
     packages::ensure(packages::ASSETS)?;
     packages::ensure(packages::LAB)?;
+    packages::ensure(packages::SECURE_BOOT)?;
     for tool in [tools::DENY, tools::MACHETE, tools::NEXTEST] {
         tools::cargo_tool(project, tool)?;
     }
     tools::python(project).map(|_| ())
+}
+
+fn make_assets(project: &Project) -> Result<()> {
+    let images = [Image::Tiny, Image::Debian];
+    assets::make(project, Flavour::Cloud, &images, Some(&SecureBoot::default())).map(|_| ())
 }
 
 /// cargo-deny looks at every target's crates; a build has fetched only those of its own.

@@ -1,6 +1,7 @@
 //! A disk image that boots under BIOS and under UEFI: GPT; an EFI system partition with kernel, initramfs, systemd-boot and
 //! syslinux; an ext4 root labelled `root`. Made without loop devices and mounts.
 
+use super::fingerprint::sha256;
 use anyhow::{Context, Result, bail};
 use provisioner_lab::process;
 use std::{
@@ -28,6 +29,42 @@ pub struct Parts<'a> {
     pub size_mib: u64,
     /// Added to the kernel's command line.
     pub arguments: &'a str,
+    /// What UEFI starts.
+    pub loader: &'a Loader<'a>,
+}
+
+/// Makes one signed file: kernel, initramfs, command line, where to.
+pub type Join<'a> = dyn Fn(&Path, &Path, &str, &Path) -> Result<()> + 'a;
+
+/// What UEFI starts from the disk.
+pub enum Loader<'a> {
+    /// systemd-boot; unsigned.
+    SystemdBoot,
+    /// Debian's signed shim and GRUB.
+    Shim { shim: &'a Path, grub: &'a Path },
+    /// Kernel and initramfs as one file that `join` makes and signs, which another `signer` would make anew.
+    Unified { join: &'a Join<'a>, signer: &'a Path },
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::SystemdBoot => "SystemdBoot",
+            Self::Shim { .. } => "Shim",
+            Self::Unified { .. } => "Unified",
+        })
+    }
+}
+
+impl Loader<'_> {
+    /// Empty for the usual one.
+    pub fn fingerprint(&self) -> Result<String> {
+        Ok(match self {
+            Self::SystemdBoot => String::new(),
+            Self::Shim { shim, grub } => format!("shim {} {}", sha256(shim)?.0, sha256(grub)?.0),
+            Self::Unified { signer, .. } => format!("unified {}", sha256(signer)?.0),
+        })
+    }
 }
 
 /// Writes the raw disk `out`; `work` is for what is in between.
@@ -61,38 +98,65 @@ fn make_esp(parts: &Parts<'_>, work: &Path, esp: &Path) -> Result<()> {
     sized(esp, parts.esp_mib * MIB)?;
     let image = esp.display().to_string();
     process::run("mkfs.fat", ["-F", "32", "-n", "ESP", &image])?;
-    process::run("mmd", ["-i", &image, "::EFI", "::EFI/BOOT", "::loader", "::loader/entries", "::syslinux"])?;
+    process::run("mmd", ["-i", &image, "::EFI", "::EFI/BOOT", "::EFI/debian", "::syslinux"])?;
+    process::run("mmd", ["-i", &image, "::loader", "::loader/entries"])?;
     let line = format!("{COMMAND_LINE} {}", parts.arguments);
     let line = line.trim();
-    let text = |name: &str, content: String| -> Result<PathBuf> {
-        let file = work.join(name);
-        fs::write(&file, content).with_context(|| file.display().to_string())?;
-        Ok(file)
-    };
-    let loader = text("loader.conf", "timeout 0\ndefault os\n".to_owned())?;
-    let entry = text(
-        "os.conf",
-        format!("title os\nlinux /vmlinuz\ninitrd /initrd.img\noptions {line} loader=systemd-boot\n"),
-    )?;
     let syslinux = text(
+        work,
         "syslinux.cfg",
-        format!(
+        &format!(
             "SERIAL 0 115200\nDEFAULT os\nPROMPT 0\nTIMEOUT 1\nLABEL os\n LINUX /vmlinuz\n INITRD /initrd.img\n \
              APPEND {line} loader=syslinux\n"
         ),
     )?;
-    for (from, to) in [
-        (parts.kernel, "::vmlinuz"),
-        (parts.initramfs, "::initrd.img"),
-        (Path::new(SYSTEMD_BOOT), "::EFI/BOOT/BOOTX64.EFI"),
-        (&loader, "::loader/loader.conf"),
-        (&entry, "::loader/entries/os.conf"),
-        (&syslinux, "::syslinux/syslinux.cfg"),
-    ] {
+    let mut files = vec![
+        (parts.kernel.to_owned(), "::vmlinuz"),
+        (parts.initramfs.to_owned(), "::initrd.img"),
+        (syslinux, "::syslinux/syslinux.cfg"),
+    ];
+    files.extend(loader_files(parts, line, work)?);
+    for (from, to) in files {
         process::run("mcopy", ["-i".as_ref(), esp.as_os_str(), from.as_os_str(), to.as_ref()])?;
     }
     process::run("syslinux", ["--install", "--directory", "syslinux", &image])?;
     Ok(())
+}
+
+/// What UEFI starts, with its configuration.
+fn loader_files(parts: &Parts<'_>, line: &str, work: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
+    const BOOT: &str = "::EFI/BOOT/BOOTX64.EFI";
+    match parts.loader {
+        Loader::SystemdBoot => {
+            let entry =
+                format!("title os\nlinux /vmlinuz\ninitrd /initrd.img\noptions {line} loader=systemd-boot\n");
+            Ok(vec![
+                (PathBuf::from(SYSTEMD_BOOT), BOOT),
+                (text(work, "loader.conf", "timeout 0\ndefault os\n")?, "::loader/loader.conf"),
+                (text(work, "os.conf", &entry)?, "::loader/entries/os.conf"),
+            ])
+        }
+        Loader::Shim { shim, grub } => {
+            let config = format!("linux /vmlinuz {line} loader=grub\ninitrd /initrd.img\nboot\n");
+            Ok(vec![
+                ((*shim).to_owned(), BOOT),
+                ((*grub).to_owned(), "::EFI/BOOT/grubx64.efi"),
+                // The folder that is built into Debian's GRUB.
+                (text(work, "grub.cfg", &config)?, "::EFI/debian/grub.cfg"),
+            ])
+        }
+        Loader::Unified { join, .. } => {
+            let file = work.join("os.efi");
+            join(parts.kernel, parts.initramfs, &format!("{line} loader=unified"), &file)?;
+            Ok(vec![(file, BOOT)])
+        }
+    }
+}
+
+fn text(work: &Path, name: &str, content: &str) -> Result<PathBuf> {
+    let file = work.join(name);
+    fs::write(&file, content).with_context(|| file.display().to_string())?;
+    Ok(file)
 }
 
 /// The journal is added afterwards: `mkfs.ext4 -d` would write through it.

@@ -1,7 +1,7 @@
 //! The disk images of the lab: `NAME.raw.zst`, its SHA-256 beside it, and `NAME.json` with sizes and hashes.
 
 use super::{
-    disk::{self, Parts},
+    disk::{self, Loader, Parts},
     fingerprint::{self, Fingerprint, sha256},
     initramfs,
     kernel::Tree,
@@ -47,9 +47,10 @@ const DEBIAN_PACKAGES: &[&str] = &[
 ];
 
 /// Busybox with one start script: 3 seconds to make, 2 to boot.
-pub fn tiny(tree: &Tree, folder: &Path) -> Result<Done> {
+pub fn tiny(name: &str, tree: &Tree, folder: &Path, loader: &Loader<'_>) -> Result<Done> {
     let fingerprint = Fingerprint::default()
         .text("1")
+        .text(&loader.fingerprint()?)
         .text(&tree.version)
         .text(TINY_INIT)
         .text(TINY_RC)
@@ -57,7 +58,7 @@ pub fn tiny(tree: &Tree, folder: &Path) -> Result<Done> {
         .text(UDHCPC_SCRIPT)
         .file(Path::new("/bin/busybox"))?
         .end();
-    kept_or_made("tiny", folder, &fingerprint, |work, raw| {
+    kept_or_made(name, folder, &fingerprint, |work, raw| {
         let root = work.join("root");
         tiny_root(&root)?;
         let initramfs = work.join("initrd.img");
@@ -70,6 +71,7 @@ pub fn tiny(tree: &Tree, folder: &Path) -> Result<Done> {
             initramfs: &initramfs,
             esp_mib: 48,
             size_mib: 96,
+            loader,
             arguments: "quiet",
         };
         disk::assemble(&parts, work, raw)
@@ -134,6 +136,7 @@ pub fn debian(folder: &Path) -> Result<Done> {
             initramfs: &initramfs,
             esp_mib: 64,
             size_mib: 1024,
+            loader: &Loader::SystemdBoot,
             arguments: "quiet",
         };
         disk::assemble(&parts, work, raw)

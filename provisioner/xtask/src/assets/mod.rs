@@ -9,6 +9,7 @@ mod initramfs;
 mod ipxe;
 mod kernel;
 mod modules;
+mod secure;
 
 use crate::{
     console::{self, Done},
@@ -23,6 +24,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+
+pub use secure::Wish as SecureBoot;
 
 /// Which of Debian's kernels the agent runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,8 +53,14 @@ impl Image {
     }
 }
 
-/// Makes what is not there or out of date: iPXE, kernel, initramfs and the `images`.
-pub fn make(project: &Project, flavour: Flavour, images: &[Image]) -> Result<Assets> {
+/// Makes what is not there or out of date: iPXE, kernel, initramfs, the `images`; and what Secure Boot needs, where that
+/// is wished for.
+pub fn make(
+    project: &Project,
+    flavour: Flavour,
+    images: &[Image],
+    secure_boot: Option<&SecureBoot>,
+) -> Result<Assets> {
     packages::ensure(packages::ASSETS)?;
     let assets = project.assets();
     let cache = assets.root().join("cache");
@@ -83,9 +92,12 @@ pub fn make(project: &Project, flavour: Flavour, images: &[Image]) -> Result<Ass
         let name = format!("image {}", image.name());
         let folder = assets.images();
         console::step(&name, || match image {
-            Image::Tiny => image::tiny(tree(Flavour::Cloud)?, &folder),
+            Image::Tiny => image::tiny("tiny", tree(Flavour::Cloud)?, &folder, &disk::Loader::SystemdBoot),
             Image::Debian => image::debian(&folder),
         })?;
+    }
+    if let Some(wish) = secure_boot {
+        secure::make(project, &assets, tree(Flavour::Cloud)?, wish)?;
     }
     drop(held);
     Ok(assets)

@@ -102,7 +102,7 @@ pub fn prepare(project: &Project, image: Image, release: bool) -> Result<()> {
         cargo.arg("--release");
     }
     process::output(cargo.current_dir(&project.root))?;
-    assets::make(project, Flavour::Cloud, &[image])?;
+    assets::make(project, Flavour::Cloud, &[image], None)?;
     Ok(())
 }
 

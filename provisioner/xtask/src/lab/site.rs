@@ -86,8 +86,8 @@ fn configuration(project: &Project, data: &Path, hardware: &Path) -> String {
     format!(
         "data_dir = {}\nhardware_dir = {}\ntemplates_dir = {}\nimages_dir = {}\ndiscovery = false\n\n\
          [http]\nlisten = \"{ADDRESS}:8080\"\ntls_listen = \"{ADDRESS}:8443\"\npublic_host = \"{ADDRESS}\"\n\n\
-         [dhcp]\ninterface = \"{BRIDGE}\"\n\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
-         pool = [\"10.88.0.200\", \"10.88.0.250\"]\nrouter = \"{ADDRESS}\"\ndns = []\n\n\
+         [[dhcp]]\ninterface = \"{BRIDGE}\"\n\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
+         pools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"{ADDRESS}\"\ndns = []\n\n\
          [tftp]\nlisten = \"{ADDRESS}:69\"\n\n[boot]\nipxe_dir = {}\nkernel = {}\ninitramfs = {}\n\
          arguments = [\"console=ttyS0\", \"panic=10\", \"quiet\", \"provisioner.on_failure=shell\"]\n",
         quoted(data),
