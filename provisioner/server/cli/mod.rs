@@ -1,10 +1,14 @@
 //! The command line. `serve` and `check` are handed in by `main`; every other command is a client of the REST API and
 //! knows nothing of the server but its words.
 
+mod boot_plane;
+mod capture;
 mod client;
 mod events;
+mod explain;
 mod records;
 mod table;
+mod what_if;
 mod workflows;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +46,8 @@ const EXAMPLES: &str = "Examples:
   provisioner machine apply -f hardware/machines/node-1.yaml
   provisioner provision node-1 --wait
   provisioner events --follow node-1
+  provisioner explain node-1
+  provisioner what-if 52:54:00:12:34:56 --firmware uefi --arch x86_64
   provisioner release node-1 --wait";
 
 /// Where the server is and who asks.
@@ -137,6 +143,15 @@ enum Command {
     Approve { machine: String },
     /// Reject a machine: it boots nothing of ours.
     Reject { machine: String },
+    /// Why a machine is stuck: its timeline from the first packet on, and the cause.
+    Explain {
+        /// A machine's name, or a MAC address, declared or not.
+        subject: String,
+    },
+    /// What a machine would be answered, byte for byte. Sends nothing and changes nothing.
+    WhatIf(what_if::Asked),
+    /// What DHCP, TFTP and HTTP have heard, and other DHCP servers.
+    BootPlane,
     /// What happened: a machine's timeline, or with --follow everything from now on.
     Events {
         machine: Option<String>,
@@ -237,6 +252,9 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Cancel { machine } => workflows::ask(client, &machine, "cancel", false).await,
         Command::Approve { machine } => workflows::ask(client, &machine, "approve", false).await,
         Command::Reject { machine } => workflows::ask(client, &machine, "reject", false).await,
+        Command::Explain { subject } => explain::run(client, &subject).await,
+        Command::WhatIf(asked) => what_if::run(client, asked).await,
+        Command::BootPlane => boot_plane::run(client).await,
         Command::Events { machine, follow } => events::run(client, machine.as_deref(), follow).await,
     }
 }

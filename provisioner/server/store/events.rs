@@ -12,11 +12,13 @@ const SETTLE: &str = "UPDATE events SET verdict = $2 WHERE seq = $1 AND verdict 
 const VERDICT: &str = "SELECT verdict FROM events WHERE seq = $1";
 const SINCE: &str =
     "SELECT seq, at, event, verdict FROM events WHERE machine = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+const NEWEST_OF: &str =
+    "SELECT seq, at, event, verdict FROM events WHERE machine = $1 ORDER BY seq DESC LIMIT $2";
 const LATEST: &str =
     "SELECT seq, machine, at, event, verdict FROM events WHERE seq > $1 ORDER BY seq LIMIT $2";
 const LAST: &str = "SELECT COALESCE(MAX(seq), 0) FROM events";
 pub(super) const STATEMENTS: &[&str] =
-    &[APPEND, APPEND_HEARD, UNFOLDED, WAITING, SETTLE, VERDICT, SINCE, LATEST, LAST];
+    &[APPEND, APPEND_HEARD, UNFOLDED, WAITING, SETTLE, VERDICT, SINCE, NEWEST_OF, LATEST, LAST];
 
 /// One event as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +83,13 @@ pub async fn since(tx: &mut Tx, machine: MachineId, seq: i64, limit: i64) -> Res
     let rows: Vec<Row> = on!(tx, c => sqlx::query_as(SINCE)
         .bind(machine.to_string()).bind(seq).bind(limit).fetch_all(c).await?);
     rows.into_iter().map(parse).collect()
+}
+
+/// The newest `limit` events of one machine, oldest first.
+pub async fn newest_of(tx: &mut Tx, machine: MachineId, limit: i64) -> Result<Vec<Stored>> {
+    let rows: Vec<Row> = on!(tx, c => sqlx::query_as(NEWEST_OF)
+        .bind(machine.to_string()).bind(limit).fetch_all(c).await?);
+    rows.into_iter().rev().map(parse).collect()
 }
 
 /// Up to `limit` events of all machines after number `seq`.

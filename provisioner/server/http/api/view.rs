@@ -112,7 +112,8 @@ impl EventView {
 }
 
 /// The event in words.
-fn text(event: &Event) -> String {
+/// What happened, for a person.
+pub fn text(event: &Event) -> String {
     match event {
         Event::Declared { .. } => "declared".to_owned(),
         Event::Provision { profile, .. } => format!("asked to provision as {profile}"),
