@@ -58,7 +58,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "config",
             ],
         ),
-        ("config", &["dhcp"]),
+        ("config", &["dhcp", "tftp"]),
         ("cli", &["config", "serve", "inventory"]),
         ("clock", &["machine"]),
         ("crash", &[]),

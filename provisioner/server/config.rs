@@ -1,7 +1,10 @@
 //! The server's configuration file. Everything in it is checked when it is read; every path in it is relative to the
 //! file's own folder.
 
-use crate::dhcp::config::{DhcpConfig, check as check_dhcp};
+use crate::{
+    dhcp::config::{DhcpConfig, check as check_dhcp},
+    tftp::config::TftpConfig,
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{
@@ -26,7 +29,7 @@ pub struct Config {
     pub http: Http,
     /// One for each interface that is served, checked together ([`check_dhcp`]). Empty: no DHCP.
     pub dhcp: Vec<DhcpConfig>,
-    pub tftp: Option<Tftp>,
+    pub tftp: Option<TftpConfig>,
     pub boot: Boot,
 }
 
@@ -46,12 +49,6 @@ pub struct Http {
     pub tls_listen: SocketAddr,
     /// Name or address by which machines reach this server.
     pub public_host: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tftp {
-    pub listen: SocketAddr,
 }
 
 /// What machines boot.
@@ -103,7 +100,7 @@ struct File {
     http: toml::Spanned<Http>,
     #[serde(default)]
     dhcp: Vec<toml::Spanned<DhcpConfig>>,
-    tftp: Option<Tftp>,
+    tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
 }
 
@@ -157,6 +154,9 @@ impl Config {
         let (places, dhcp): (Vec<_>, Vec<_>) =
             read.dhcp.into_iter().map(|one| (one.span(), one.into_inner())).unzip();
         check_dhcp(&dhcp).map_err(|e| wrong(places.get(e.at).cloned(), e.to_string()))?;
+        if let Some(tftp) = &read.tftp {
+            tftp.get_ref().check().map_err(|what| wrong(Some(tftp.span()), what))?;
+        }
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -167,7 +167,7 @@ impl Config {
             discovery: read.discovery,
             http: read.http.into_inner(),
             dhcp,
-            tftp: read.tftp,
+            tftp: read.tftp.map(toml::Spanned::into_inner),
             boot: Boot {
                 ipxe_dir: near(&boot.ipxe_dir),
                 kernel: near(&boot.kernel),

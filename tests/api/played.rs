@@ -4,7 +4,7 @@ use super::{MAC, Server};
 use provisioner::{
     http::{
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
+        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
         error::Problem,
     },
     machine::{Act, ActResult, Machine, Time, state::Target},
@@ -13,6 +13,7 @@ use provisioner::{
 use provisioner_wire::{
     BootId, MachineName,
     channel::{AUTHORIZATION, Channel, PrivateKey, config_context},
+    chunks::Sha,
     order::{
         Claim, Config, ConfigFile, Image, ImageFormat, LicenceId, PartitionSelector, Place, SealedConfig,
         WipeMethod, cmdline, path,
@@ -84,6 +85,10 @@ pub fn token_of(boot_hash: &str) -> String {
 }
 
 impl Content for PlayedContent {
+    fn piece(&self, _: Piece, _: &Sha) -> Option<PathBuf> {
+        None
+    }
+
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
         checked::check(declared, change, &BTreeSet::from(["debian".parse().unwrap()]), None)
     }

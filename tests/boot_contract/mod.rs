@@ -51,7 +51,12 @@ impl Doors {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let doors =
             Self { tftp: udp.local_addr().unwrap(), http: tcp.local_addr().unwrap(), files: files.clone() };
-        tokio::spawn(tftp::socket::serve(udp, tftp::Files::new(files.files()), Arc::new(Deaf)));
+        tokio::spawn(tftp::serve(
+            udp,
+            tftp::config::Settings::default(),
+            tftp::Files::new(files.files()),
+            Arc::new(Deaf),
+        ));
         tokio::spawn(async move { axum::serve(tcp, files.router()).await });
         doors
     }

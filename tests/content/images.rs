@@ -28,7 +28,7 @@ fn folder_with(bytes: &[u8]) -> tempfile::TempDir {
 
 fn verify(folder: &Path, change: Value) -> Result<VerifiedImage, ImageError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(Images::remembering(folder, folder).verified(&declaration(change)))
+    runtime.block_on(Images::keeping(folder, folder).unwrap().verified(&declaration(change)))
 }
 
 #[test]

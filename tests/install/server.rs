@@ -27,6 +27,8 @@ pub enum Lie {
     None,
     /// The connection ends when the file's byte of this number would come.
     CutAt(u64),
+    /// The connection ends after so many bytes of this answer.
+    CutAfter(u64),
     /// Silence from that byte on.
     StallAt(u64),
     /// One bit of that byte is turned.
@@ -69,6 +71,8 @@ pub struct Seen {
 pub struct Plan {
     pub orders: Vec<Order>,
     pub image: Vec<u8>,
+    /// By path: a manifest and chunks, in place of `image`.
+    pub pieces: HashMap<String, Vec<u8>>,
     /// One for each image request, in turn; afterwards `then`.
     pub lies: Vec<Lie>,
     pub then: Lie,
@@ -83,6 +87,7 @@ impl Default for Plan {
         Self {
             orders: Vec::new(),
             image: Vec::new(),
+            pieces: HashMap::new(),
             lies: Vec::new(),
             then: Lie::None,
             refuse: HashMap::new(),
@@ -199,6 +204,13 @@ impl Inner {
         let mut reader = BufReader::new(stream);
         while let Some(request) = read_request(&mut reader) {
             if request.path.starts_with("/image") {
+                if request.method == "HEAD" {
+                    let length = self.file(&request).len();
+                    let head =
+                        format!("HTTP/1.1 200 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                    let _ = writer.write_all(head.as_bytes());
+                    return;
+                }
                 // One image answer a connection, so that a lie about the body ends with it.
                 let _ = self.image(&request, &mut writer);
                 return;
@@ -292,11 +304,15 @@ impl Inner {
         json(200, &SealedConfig { sealed: sealed.unwrap() })
     }
 
+    fn file(&self, request: &Request) -> &Vec<u8> {
+        self.plan.pieces.get(&request.path).unwrap_or(&self.plan.image)
+    }
+
     fn image(&self, request: &Request, writer: &mut TcpStream) -> std::io::Result<()> {
         let number = self.image_requests.fetch_add(1, Ordering::Relaxed);
         self.seen.lock().unwrap().image_requests += 1;
         let lie = self.plan.lies.get(number).copied().unwrap_or(self.plan.then);
-        let file = &self.plan.image;
+        let file = self.file(request);
         let size = file.len() as u64;
         let asked = request
             .headers
@@ -333,14 +349,22 @@ impl Inner {
             head += &format!("\r\ncontent-length: {length}");
         }
         write!(writer, "HTTP/1.1 {head}\r\netag: {etag}\r\n\r\n")?;
-        self.body(lie, start, length, writer)
+        let bytes = file[usize::try_from(start).unwrap()..].to_vec();
+        self.body(lie, start, bytes, length, writer)
     }
 
-    fn body(&self, lie: Lie, start: u64, length: u64, writer: &mut TcpStream) -> std::io::Result<()> {
-        let mut bytes = self.plan.image[usize::try_from(start).unwrap()..].to_vec();
+    fn body(
+        &self,
+        lie: Lie,
+        start: u64,
+        mut bytes: Vec<u8>,
+        length: u64,
+        writer: &mut TcpStream,
+    ) -> std::io::Result<()> {
         bytes.resize(usize::try_from(length).unwrap(), 0);
         let place = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap().min(bytes.len());
         let upto = match lie {
+            Lie::CutAfter(many) => place(start + many),
             Lie::CutAt(at) | Lie::StallAt(at) | Lie::Whole(at) => place(at),
             _ => bytes.len(),
         };
@@ -374,12 +398,12 @@ pub fn write_order(raw: &[u8], served: &[u8], format: ImageFormat) -> Order {
         image: Image {
             name: "debian".into(),
             url: "/image/debian".into(),
-            chunks: None,
             format,
             sha256: sha256(served),
             size_bytes: served.len() as u64,
             raw_sha256: Some(sha256(raw)),
             raw_size_bytes: Some(raw.len() as u64),
+            chunks: None,
         },
     })
 }

@@ -12,6 +12,8 @@ pub mod machines;
 pub mod namespace;
 pub mod process;
 pub mod qmp;
+#[cfg(feature = "relay")]
+pub mod relay;
 pub mod serial;
 pub mod sushy;
 pub mod venv;

@@ -13,6 +13,7 @@ mod workflows;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::{Client, Failure};
+use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -112,6 +113,9 @@ enum Command {
         /// Instead of the profile in the machine's record.
         #[arg(long)]
         profile: Option<String>,
+        /// Go on although another DHCP server is heard on the network.
+        #[arg(long)]
+        despite_rogue: bool,
         /// Stay until it is Ready or has failed.
         #[arg(long)]
         wait: bool,
@@ -119,6 +123,9 @@ enum Command {
     /// Wipe a machine's disks and give it back.
     Release {
         machine: String,
+        /// Go on although another DHCP server is heard on the network.
+        #[arg(long)]
+        despite_rogue: bool,
         /// Stay until it is Available or has failed.
         #[arg(long)]
         wait: bool,
@@ -135,6 +142,9 @@ enum Command {
     /// Try a machine's failed workflow again.
     Retry {
         machine: String,
+        /// Go on although another DHCP server is heard on the network.
+        #[arg(long)]
+        despite_rogue: bool,
         /// Stay until it ends.
         #[arg(long)]
         wait: bool,
@@ -242,13 +252,17 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
         Command::Image(what) => records::run(client, records::Kind::Image, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
-        Command::Provision { machine, profile, wait } => {
+        Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });
-            workflows::begin(client, &machine, "provision", &body, wait).await
+            workflows::begin(client, &machine, "provision", &body, (despite_rogue, wait)).await
         }
-        Command::Release { machine, wait } => workflows::ask(client, &machine, "release", wait).await,
+        Command::Release { machine, despite_rogue, wait } => {
+            workflows::begin(client, &machine, "release", &Value::Null, (despite_rogue, wait)).await
+        }
         Command::Inspect { machine, wait } => workflows::ask(client, &machine, "inspect", wait).await,
-        Command::Retry { machine, wait } => workflows::ask(client, &machine, "retry", wait).await,
+        Command::Retry { machine, despite_rogue, wait } => {
+            workflows::begin(client, &machine, "retry", &Value::Null, (despite_rogue, wait)).await
+        }
         Command::Cancel { machine } => workflows::ask(client, &machine, "cancel", false).await,
         Command::Approve { machine } => workflows::ask(client, &machine, "approve", false).await,
         Command::Reject { machine } => workflows::ask(client, &machine, "reject", false).await,

@@ -69,6 +69,7 @@ pub const RULES: &[(Method, &str, Role)] = &[
     (Method::POST, "/api/v1/machines/{name}/release", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/inspect", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/cancel", Role::Operator),
+    (Method::POST, "/api/v1/machines/{name}/despite-rogue", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/retry", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/approve", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/reject", Role::Operator),

@@ -6,7 +6,7 @@ use crate::{
     machine::{Machine, Time},
     store::declared::Kind,
 };
-use provisioner_wire::{Mac, MachineName, order::Config};
+use provisioner_wire::{Mac, MachineName, chunks::Sha, order::Config};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
@@ -59,6 +59,13 @@ pub struct Rendered {
     pub config_hash: String,
 }
 
+/// What an image was taken apart into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    Manifest,
+    Chunk,
+}
+
 pub trait Content: Send + Sync + 'static {
     /// Checks all that would be declared after `change`; every problem, not only the first.
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>>;
@@ -84,6 +91,9 @@ pub trait Content: Send + Sync + 'static {
 
     /// The file of the declared image with this SHA-256.
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>>;
+
+    /// The file of a manifest or a chunk with this SHA-256, which may not be there.
+    fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf>;
 
     /// Seals a secret for the store, bound to the machine and the field.
     fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;

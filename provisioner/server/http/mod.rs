@@ -124,7 +124,9 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route(path::CONFIG, post(agent::config))
         .route(path::RESULT, post(agent::result))
         .route(path::PROGRESS, post(agent::progress))
-        .route("/images/{sha256}", get(images::image));
+        .route("/images/{sha256}", get(images::image))
+        .route("/images/manifests/{sha256}", get(images::manifest))
+        .route("/images/chunks/{sha256}", get(images::chunk));
     let routes =
         routes.merge(boot).merge(common()).with_state(app.clone()).merge(boot_files.layer(witness()));
     finish(routes.merge(listen::loopback_only(api::routes(app))))

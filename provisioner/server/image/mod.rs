@@ -1,5 +1,5 @@
 //! Images as declared → images that may be written. In: a declaration, the images folder. Out: a [`VerifiedImage`],
-//! whose only maker is [`Images::verified`]: nothing else can be named in an order to write.
+//! whose only maker is [`Images::verified`]: nothing else can be named in an order to write, or become chunks.
 
 mod cache;
 pub mod chunks;
@@ -8,12 +8,19 @@ mod verify;
 
 use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};
 use cache::{Contents, HashCache, Stamp};
-use provisioner_wire::order::{Image, ImageFormat};
+use chunks::{ChunkStore, TakeInError, Whole};
+use provisioner_wire::{
+    chunks::{Chunks, Sha},
+    order::{Image, ImageFormat},
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
+
+/// Below it the HTTP server has `manifests/` and `chunks/`.
+pub const CHUNKS_BASE: &str = "/images";
 
 /// Why an image may not be written, for an operator.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +39,8 @@ pub enum ImageError {
     Format { image: String, declared: ImageFormat, seen: String },
     #[error("image {image}: {path} leads out of the images folder")]
     Outside { image: String, path: PathBuf },
+    #[error("image {image}: taking {path} apart: {source}")]
+    TakeIn { image: String, path: PathBuf, source: TakeInError },
     #[error("image {image}: a URL needs its sha256 and size declared")]
     Incomplete { image: String },
 }
@@ -53,6 +62,16 @@ impl VerifiedImage {
         &self.image.sha256
     }
 
+    /// Of the manifest, where it was taken in.
+    pub fn root(&self) -> Option<Sha> {
+        Sha::from_hex(&self.image.chunks.as_ref()?.root)
+    }
+
+    fn in_chunks(mut self, root: Sha) -> Self {
+        self.image.chunks = Some(Chunks { root: root.to_string(), base: CHUNKS_BASE.to_owned() });
+        self
+    }
+
     /// Where this server has it; `None` for a URL.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -64,17 +83,48 @@ impl VerifiedImage {
 pub struct Images {
     folder: PathBuf,
     known: Mutex<HashCache>,
+    /// None: agents get images whole.
+    chunks: Option<Arc<ChunkStore>>,
+    /// One image is taken in at a time: that uses all cores.
+    taking_in: tokio::sync::Mutex<()>,
 }
 
 impl Images {
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), known: Mutex::default() }
+        Self {
+            folder: folder.to_owned(),
+            known: Mutex::default(),
+            chunks: None,
+            taking_in: Default::default(),
+        }
     }
 
-    /// [`Images::new`] that keeps in `data_dir` what it has read, so that a start does not read every image again.
-    pub fn remembering(folder: &Path, data_dir: &Path) -> Self {
+    /// [`Images::new`] that keeps in `data_dir` what it has read, so that a start does not read every image again, and
+    /// the chunks of the images.
+    pub fn keeping(folder: &Path, data_dir: &Path) -> Result<Self, TakeInError> {
         let known = HashCache::open(data_dir.join("image-hashes.json"));
-        Self { folder: folder.to_owned(), known: Mutex::new(known) }
+        let chunks = Some(Arc::new(ChunkStore::open(data_dir)?));
+        Ok(Self { known: Mutex::new(known), chunks, ..Self::new(folder) })
+    }
+
+    pub fn chunks(&self) -> Option<&Arc<ChunkStore>> {
+        self.chunks.as_ref()
+    }
+
+    /// [`Images::verified`], and taken apart where this server has the file: what an order to write names. Takes as
+    /// long as reading and packing the image, the first time.
+    pub async fn ready(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let verified = self.verified(declared).await?;
+        let (Some(store), Some(path)) = (&self.chunks, verified.file.clone()) else { return Ok(verified) };
+        let _one = self.taking_in.lock().await;
+        let (store, image) = (Arc::clone(store), verified.image.clone());
+        let failed = |source| ImageError::TakeIn { image: name(declared), path: path.clone(), source };
+        let known = store.root_of(&image.sha256, image.format);
+        let root = match known {
+            Some(root) => root,
+            None => take_in(store, path.clone(), image).await.map_err(failed)?,
+        };
+        Ok(verified.in_chunks(root))
     }
 
     /// The only way to a [`VerifiedImage`]. Reads a file once, and again when it has changed.
@@ -175,6 +225,26 @@ impl Images {
             }
         }
     }
+}
+
+/// Blocks a thread of its own, for as long as it takes.
+async fn take_in(store: Arc<ChunkStore>, path: PathBuf, image: Image) -> Result<Sha, TakeInError> {
+    tracing::info!(image = image.name, path = %path.display(), "taking the image in");
+    let work = move || {
+        let whole = Whole {
+            path: &path,
+            format: image.format,
+            sha256: &image.sha256,
+            raw_sha256: image.raw_sha256.as_deref(),
+            raw_bytes: image.raw_size_bytes,
+        };
+        let root = store.take_in(&whole, &AtomicU64::new(0))?;
+        tracing::info!(image = image.name, %root, "the image is taken in");
+        Ok(root)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(TakeInError::Io { path: PathBuf::new(), source: io::Error::other(e) }))
 }
 
 fn verified(

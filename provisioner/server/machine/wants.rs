@@ -22,6 +22,8 @@ pub const DISK_STEP_WITHIN: Duration = Duration::from_secs(4 * 3600);
 /// An agent that is not heard for this long in a write or a wipe is lost. Longer than what a network takes to heal by
 /// itself: the agent bears that.
 pub const SILENCE_MAX: Duration = Duration::from_secs(1800);
+/// For the checks before any power change, which may have to take a large image in first.
+pub const PREFLIGHT_WITHIN: Duration = Duration::from_secs(3600);
 /// For the phases that need only the server or the agent's next call.
 pub const SHORT: Duration = Duration::from_secs(300);
 
@@ -45,13 +47,13 @@ pub fn wants(machine: &Machine, now: Time) -> Want {
         Phase::Discovered | Phase::Rejected | Phase::Available | Phase::Ready | Phase::Failed => {
             Want::Wait { reason: machine.reason.clone(), until: None }
         }
-        Phase::Assigned => local_act(machine, Act::Preflight, now),
+        Phase::Assigned => local_act(machine, Act::Preflight, PREFLIGHT_WITHIN, now),
         Phase::Powering => power(machine, now),
         Phase::Booting => within(machine, CLAIM_WITHIN, now, "the agent has not claimed its boot id"),
         Phase::Inspected if machine.kind() == Some(provisioner_wire::machine::WorkflowKind::Inspect) => {
             within(machine, SHORT, now, "the agent has not powered the machine off after its inspection")
         }
-        Phase::Inspected => local_act(machine, Act::ChooseDisks, now),
+        Phase::Inspected => local_act(machine, Act::ChooseDisks, SHORT, now),
         Phase::Installing => disk_step(machine, now, "the image is not on the disk"),
         Phase::Wiping => disk_step(machine, now, "the wipe has not ended"),
         Phase::Placed => within(machine, SHORT, now, "the agent has not rebooted the machine"),
@@ -87,12 +89,15 @@ fn disk_step(machine: &Machine, now: Time, late: &str) -> Want {
 }
 
 /// An act without effect on the machine: repeated until the phase's deadline.
-fn local_act(machine: &Machine, act: Act, now: Time) -> Want {
-    let late = within(machine, SHORT, now, "the server could not do it");
+fn local_act(machine: &Machine, act: Act, span: Duration, now: Time) -> Want {
+    let late = within(machine, span, now, "the server could not do it");
     if matches!(late, Want::Expire { .. }) {
         return late;
     }
-    let next = machine.tried(act).filter(|t| t.last >= machine.since).map(|t| t.last + LOCAL_PACE);
+    let next = machine
+        .tried(act)
+        .filter(|t| t.last >= machine.since)
+        .map(|t| t.last + if t.state == TriedState::InFlight { IN_FLIGHT_MAX } else { LOCAL_PACE });
     match next.filter(|next| now < *next) {
         Some(next) => Want::Wait { reason: machine.reason.clone(), until: Some(next) },
         None => Want::Do(act),

@@ -109,8 +109,10 @@ impl Plane {
         if let Some(tftp) = &house.config.tftp {
             let socket =
                 UdpSocket::bind(tftp.listen).await.with_context(|| format!("TFTP on {}", tftp.listen))?;
-            let (files, ear) = (Files::new(files.files()), self.ear.clone());
-            parts.spawn(async move { tftp::socket::serve(socket, files, ear).await.context("TFTP") });
+            let networks = self.nets.iter().flat_map(|net| &net.subnets).map(|s| s.network.into());
+            let (settings, files, ear) =
+                (tftp.settings(networks), Files::new(files.files()), self.ear.clone());
+            parts.spawn(async move { tftp::serve(socket, settings, files, ear).await.context("TFTP") });
         }
         for net in &self.nets {
             self.dhcp4(parts, net).await?;

@@ -5,7 +5,7 @@ use crate::{
     http::{
         boot::REDACTED,
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Rendered},
+        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
         error::Problem,
     },
     image::Images,
@@ -17,7 +17,7 @@ use crate::{
     store::{Db, declared},
     token::{MintRequest, builtin},
 };
-use provisioner_wire::{MachineName, ids::hex, order::Config};
+use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -180,6 +180,14 @@ impl Content for Real {
 
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>> {
         Box::pin(self.declared_image(sha256))
+    }
+
+    fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf> {
+        let store = self.images.chunks()?;
+        Some(match piece {
+            Piece::Manifest => store.manifest_file(sha256),
+            Piece::Chunk => store.chunk_file(sha256),
+        })
     }
 
     fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {

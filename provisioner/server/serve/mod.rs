@@ -5,6 +5,7 @@ mod content;
 mod directory;
 mod hardware;
 mod hearing;
+mod images;
 mod lease_journal;
 mod recorder;
 mod signs;
@@ -88,6 +89,8 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
     let (ending, routes) = (until(stopped), http::tls(&app));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
+    let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
+    parts.spawn(async move { taking_in.await.context("the images") });
     plane.start(&mut parts, &house, &files, telling).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
@@ -116,7 +119,7 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
     };
     let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
-    let images = Arc::new(Images::remembering(&config.images_dir, &config.data_dir));
+    let images = Arc::new(Images::keeping(&config.images_dir, &config.data_dir)?);
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());

@@ -54,7 +54,8 @@ enum Command {
     /// Everything that must hold: formatting, lints, licences, tests, and machines to Ready on real firmware.
     Test(test::Options),
     /// Measure beside a peer in the same run.
-    Bench(bench::Options),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run a command in a lab's namespaces: bridge br0 with 10.88.0.1, gone when the command ends.
     Namespace {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -92,7 +93,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Lab(options) => lab::main(&options),
         Command::Test(options) => test::main(options),
-        Command::Bench(options) => bench::main(&options),
+        Command::Bench(bench) => bench::main(&bench),
         Command::Namespace { command } => Ok(code_of(Namespace::run(&command)?)),
     }
 }

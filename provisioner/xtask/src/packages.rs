@@ -60,6 +60,27 @@ pub const TESTS: &[&str] = &[
     "zstd",
 ];
 
+/// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
+pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    for package in packages {
+        let stamp = folder.join(format!(".{package}"));
+        if stamp.exists() {
+            continue;
+        }
+        // apt-get puts it where it runs, under a name with its version.
+        let fetched = tempfile::tempdir().context("a folder for a package")?;
+        let mut download = Command::new("apt-get");
+        process::output(download.args(["-q", "download", package]).current_dir(fetched.path()))?;
+        for entry in fs::read_dir(fetched.path()).context("the fetched package")? {
+            let file = entry.context("the fetched package")?.path();
+            process::run("dpkg-deb", ["-x".as_ref(), file.as_os_str(), folder.as_os_str()])?;
+        }
+        fs::write(&stamp, "").with_context(|| stamp.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Installs those of `wanted` that are not there.
 pub fn ensure(wanted: &[&str]) -> Result<()> {
     let missing: Vec<&str> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();

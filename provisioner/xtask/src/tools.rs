@@ -22,6 +22,9 @@ pub const DENY: CargoTool = CargoTool { package: "cargo-deny", version: "0.20.2"
 pub const MACHETE: CargoTool = CargoTool { package: "cargo-machete", version: "0.9.2", any: false };
 pub const NEXTEST: CargoTool = CargoTool { package: "cargo-nextest", version: "0.9.143", any: true };
 
+/// A peer to be measured beside.
+pub const TFTPD: CargoTool = CargoTool { package: "tftpd", version: "1.0.0", any: false };
+
 /// The program's path, installed if it is not there.
 pub fn cargo_tool(project: &Project, tool: CargoTool) -> Result<PathBuf> {
     let root = project.tools();

@@ -66,6 +66,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(workflows::release))
         .routes(routes!(workflows::inspect))
         .routes(routes!(workflows::cancel))
+        .routes(routes!(workflows::despite_rogue))
         .routes(routes!(workflows::retry))
         .routes(routes!(workflows::approve))
         .routes(routes!(workflows::reject))

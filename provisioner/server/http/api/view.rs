@@ -121,6 +121,8 @@ pub fn text(event: &Event) -> String {
         Event::Inspect { .. } => "asked to inspect".to_owned(),
         Event::Retry { .. } => "asked to try again".to_owned(),
         Event::Cancel => "asked to cancel".to_owned(),
+        Event::DespiteRogue => "asked to go on although another DHCP server is heard".to_owned(),
+        Event::Held { reason, .. } => format!("waits: {reason}"),
         Event::Approve => "approved".to_owned(),
         Event::Reject => "rejected".to_owned(),
         Event::Heard { what } => what.clone(),

@@ -1,57 +1,28 @@
-//! `cargo xtask bench NAME --json FILE`: measurements, each beside another of the same run. A row's ratio is above 1 where
-//! ours is better.
+//! `bench boot`: power-on to Ready, with the share of each phase, one BIOS and one UEFI machine at once.
 
+use super::{Output, Row};
 use crate::{
     assets::Image,
-    console::say,
     lab::{self, Mix, report::Report},
     project::Project,
 };
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use provisioner_lab::{BootOrder, Namespace, Vm, VmSpec, accelerator::Accelerator, namespace::Role, process};
 use provisioner_wire::report::Firmware;
-use serde::Serialize;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Name {
-    /// Power-on to Ready, with the share of each phase, one BIOS and one UEFI machine at once.
-    Boot,
-}
+use std::{fs, path::Path, process::ExitCode};
 
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    #[arg(value_enum)]
-    name: Name,
-    /// Write the rows to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     /// What the machines become.
     #[arg(long, value_enum, default_value_t = Image::Debian)]
     image: Image,
 }
 
-/// One measurement beside its peer's.
-#[derive(Debug, Serialize)]
-struct Row {
-    work: String,
-    cell: String,
-    unit: &'static str,
-    ours: f64,
-    peer: &'static str,
-    /// None where there is no peer for this cell.
-    theirs: Option<f64>,
-    ratio: Option<f64>,
-}
-
 pub fn main(options: &Options) -> Result<ExitCode> {
     let project = Project::here()?;
-    let Name::Boot = options.name;
     if Namespace::role() != Role::Inside {
         lab::prepare(&project, options.image, true)?;
         return lab::enter(&project, false);
@@ -70,16 +41,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         bail!("not every machine became Ready: there is nothing to measure");
     }
     let direct = direct(&project, options.image)?;
-    let rows = rows(options.image, &report, &direct);
-    for row in &rows {
-        let beside = row.theirs.map(|t| format!("{} {t:.1}", row.peer)).unwrap_or_default();
-        println!("{:28} {:22} {:8.1} {}  {beside}", row.work, row.cell, row.ours, row.unit);
-    }
-    if let Some(file) = &options.json {
-        let text = serde_json::to_string_pretty(&rows).context("JSON")?;
-        fs::write(file, text + "\n").with_context(|| format!("{}: cannot be written", file.display()))?;
-        say(&format!("written: {}", file.display()));
-    }
+    options.output.put(&rows(options.image, &report, &direct))?;
     Ok(ExitCode::SUCCESS)
 }
 
