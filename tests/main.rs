@@ -8,6 +8,7 @@ mod content;
 mod crash;
 mod dhcp;
 mod docs;
+mod doctor;
 mod install;
 mod postgres;
 mod refusals;

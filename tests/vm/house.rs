@@ -35,6 +35,8 @@ pub struct Ways {
     pub more: Vec<(&'static str, String)>,
     /// Its `[[dhcp]]` tables, where they are not the usual.
     pub dhcp: Option<&'static str>,
+    /// Its folder of iPXE binaries, where it is not the usual.
+    pub ipxe: Option<PathBuf>,
 }
 
 /// The house gives addresses and boot files.
@@ -224,7 +226,7 @@ fn configuration(assets: &Assets, ways: &Ways) -> String {
          \"{ADDRESS}:69\"\n[boot]\nipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = \
          [\"console=ttyS0\", \"panic=10\"]\n",
         assets.images(),
-        assets.ipxe(),
+        ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),
         assets.initramfs()
     )

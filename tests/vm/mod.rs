@@ -6,4 +6,5 @@ mod cuts;
 mod house;
 mod proxy;
 mod ready;
+mod stuck;
 mod unknown;
