@@ -4,9 +4,12 @@ use crate::dhcp::house::{Declared, Ear, Journal, NOW, option, packet, subnets};
 use provisioner::{
     dhcp::{
         Who,
+        boot_server::BootServer,
         bootfile::{Serving, candidates, script_path},
         client::{Architecture, Platform},
+        config::Mode,
         server::Server,
+        subnet::Subnet,
     },
     http::boot_files::{BootFiles, IPXE},
     tftp,
@@ -14,7 +17,7 @@ use provisioner::{
 use provisioner_wire::Mac;
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     process::Command,
     sync::Arc,
 };
@@ -81,8 +84,24 @@ impl Doors {
     }
 }
 
+/// By which answer a client is told its boot file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// With its address.
+    Server,
+    /// Beside another server's answer.
+    Proxy,
+    /// Asked for after it has an address.
+    Port4011,
+}
+
 /// What DHCP offers to a client of this class and architecture.
-async fn offered(files: &BootFiles, class: &str, architecture: u16, more: &[(u8, &[u8])]) -> Option<String> {
+async fn offered(
+    files: &BootFiles,
+    way: Way,
+    (class, architecture): (&str, u16),
+    more: &[(u8, &[u8])],
+) -> Option<String> {
     let serving = Serving {
         server: Ipv4Addr::new(10, 88, 0, 1),
         http: "http://10.88.0.1:8080".to_owned(),
@@ -91,45 +110,63 @@ async fn offered(files: &BootFiles, class: &str, architecture: u16, more: &[(u8,
     let who = Who::Known { name: "alpha".parse().unwrap(), address: None, netboot: true };
     let directory = Arc::new(Declared([(MAC, who)].into()));
     let (journal, ear) = (Arc::new(Journal::default()), Arc::new(Ear::default()));
-    let mut server = Server::new(subnets(), serving, &[], directory, journal, ear);
     let class = format!("{class}:Arch:{architecture:05}:UNDI:003016");
     let number = architecture.to_be_bytes();
-    let all: Vec<(u8, &[u8])> = [(53, &[1][..]), (60, class.as_bytes()), (93, &number[..])]
+    let kind = if way == Way::Port4011 { [3] } else { [1] };
+    let all: Vec<(u8, &[u8])> = [(53, &kind[..]), (60, class.as_bytes()), (93, &number[..])]
         .into_iter()
         .chain(more.iter().copied())
         .collect();
-    let replies = server.answer(&[packet(MAC, &all)], NOW).await;
-    option(&replies[0].bytes, 67).map(|file| String::from_utf8(file.to_vec()).unwrap())
+    let mode = if way == Way::Server { Mode::Server } else { Mode::Proxy };
+    let subnets: Vec<_> = subnets().into_iter().map(|subnet| Subnet { mode, ..subnet }).collect();
+    let packet = packet(MAC, &all);
+    let reply = if way == Way::Port4011 {
+        let peer = SocketAddrV4::new(Ipv4Addr::new(10, 88, 0, 60), 68);
+        BootServer::new(subnets, serving, directory, ear).answer(&packet, peer, NOW).await
+    } else {
+        Server::new(subnets, serving, &[], directory, journal, ear).answer(&[packet], NOW).await.pop()
+    };
+    let reply = reply?;
+    let file = option(&reply.bytes, 67).map(|file| String::from_utf8(file.to_vec()).unwrap());
+    // U-Boot reads only the header, EDK2 only the option: they say the same.
+    let header = reply.bytes[108..236].split(|b| *b == 0).next().unwrap();
+    assert_eq!(file.as_deref().unwrap_or_default().as_bytes(), header, "{way:?} {class}");
+    file
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_offered_to_any_architecture_is_served() {
+async fn everything_offered_to_any_architecture_in_any_mode_is_served() {
     let doors = Doors::new().await;
     let mut fetched = 0;
-    for number in 0..=45 {
+    for (number, way) in (0..=45).flat_map(|n| [Way::Server, Way::Proxy, Way::Port4011].map(|way| (n, way))) {
         let known = Architecture(number).platform().is_some();
         let no_http: &[(u8, &[u8])] = &[(77, b"iPXE"), (175, &[0x15, 1, 1])];
         for (class, more) in [("PXEClient", &[][..]), ("HTTPClient", &[]), ("PXEClient", no_http)] {
-            let Some(file) = offered(&doors.files, class, number, more).await else {
-                assert!(!known, "architecture {number} is known and gets nothing");
+            let Some(file) = offered(&doors.files, way, (class, number), more).await else {
+                assert!(!known, "architecture {number} is known and gets nothing ({way:?})");
                 continue;
             };
-            assert!(known, "architecture {number} is unknown and gets {file}");
+            assert!(known, "architecture {number} is unknown and gets {file} ({way:?})");
             let name = file.rsplit('/').next().unwrap().to_owned();
-            assert_eq!(file.starts_with("http://"), class == "HTTPClient", "{number}: {file}");
+            assert_eq!(file.starts_with("http://"), class == "HTTPClient", "{number} {way:?}: {file}");
             let got = doors.fetch(doors.place(&file), &["--tftp-blksize", "1468"]).await;
-            assert!(got == contents(&name), "{number} {class}: {file}");
+            assert!(got == contents(&name), "{number} {class} {way:?}: {file}");
             fetched += 1;
         }
     }
-    assert!(fetched >= 50, "{fetched}");
+    assert!(fetched >= 150, "{fetched}");
 }
 
 #[tokio::test]
 async fn every_ipxe_is_sent_to_the_route_that_http_has() {
     let files = Doors::new().await.files;
     for (number, user_class) in [(0, &b"iPXE"[..]), (7, b"\x04iPXE"), (11, b"provisioner"), (999, b"iPXE")] {
-        let url = offered(&files, "PXEClient", number, &[(77, user_class)]).await.unwrap();
+        let told = [(77u8, user_class)];
+        let url = offered(&files, Way::Server, ("PXEClient", number), &told).await.unwrap();
+        for way in [Way::Proxy, Way::Port4011] {
+            let same = offered(&files, way, ("PXEClient", number), &told).await;
+            assert_eq!(same.as_ref(), Some(&url), "{way:?}");
+        }
         let arch = if number == 11 { "?arch=arm64" } else { "" };
         assert_eq!(url, format!("http://10.88.0.1:8080/boot/52-54-00-00-00-42.ipxe{arch}"));
     }
@@ -153,7 +190,7 @@ fn http_loads_whatever_dhcp_may_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uefi_http_boot_asks_for_the_size_first() {
     let doors = Doors::new().await;
-    let url = doors.place(&offered(&doors.files, "HTTPClient", 16, &[]).await.unwrap());
+    let url = doors.place(&offered(&doors.files, Way::Server, ("HTTPClient", 16), &[]).await.unwrap());
     let head = String::from_utf8(doors.fetch(url.clone(), &["--head"]).await).unwrap().to_lowercase();
     for line in ["http/1.1 200", "content-length: 70000", "content-type: application/efi"] {
         assert!(head.contains(line), "{line} in {head}");

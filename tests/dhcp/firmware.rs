@@ -5,9 +5,13 @@ use super::{
     captures::{fixtures, frames, udp},
     house::{House, SERVER, option, packet},
 };
-use provisioner::dhcp::{Said, Told, Who};
+use provisioner::dhcp::{Said, Told, Who, config::Mode};
 use provisioner_wire::{Mac, ids::hex};
-use std::{fmt::Write, fs, net::Ipv4Addr};
+use std::{
+    fmt::Write,
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 /// Name of the capture, the boot file, option 60.
 const FIRMWARE: [(&str, &str, Option<&str>); 13] = [
@@ -67,6 +71,19 @@ fn shown(answer: &[u8]) -> String {
     text
 }
 
+/// Compares an answer with the one that was written down; says where they differ.
+fn golden(name: &str, answer: &[u8], wrong: &mut Vec<String>) {
+    let golden = fixtures("golden-dhcp").join(format!("{name}.txt"));
+    let shown = shown(answer);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        fs::write(&golden, &shown).unwrap();
+    }
+    if fs::read_to_string(&golden).unwrap_or_default() != shown {
+        wrong.push(format!("{}:\n{shown}", golden.display()));
+    }
+}
+
 #[tokio::test]
 async fn captured_firmware_gets_the_golden_answers() {
     let mut wrong = Vec::new();
@@ -80,15 +97,50 @@ async fn captured_firmware_gets_the_golden_answers() {
         assert_eq!(option(&answer, 60), class.map(str::as_bytes), "{name}");
         assert_eq!(option(&answer, 97), option(&discover, 97), "{name}");
         assert!(answer.len() >= 300 && answer[4..8] == discover[4..8] && answer[10..12] == discover[10..12]);
-        let golden = fixtures("golden-dhcp").join(format!("{name}.txt"));
-        let shown = shown(&answer);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::create_dir_all(golden.parent().unwrap()).unwrap();
-            fs::write(&golden, &shown).unwrap();
+        golden(name, &answer, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The packet as a REQUEST to port 4011, as the same firmware sends it once it has this address.
+fn asked_at_4011(discover: &[u8]) -> Vec<u8> {
+    let mut request = discover.to_vec();
+    let at = (240..request.len()).find(|i| request[*i..].starts_with(&[53, 1])).unwrap();
+    request[at + 2] = 3;
+    request[12..16].copy_from_slice(&PEER.ip().octets());
+    request
+}
+
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 88, 0, 60), 68);
+
+#[tokio::test]
+async fn captured_firmware_gets_the_golden_answers_as_proxy_and_on_port_4011() {
+    let mut wrong = Vec::new();
+    for (name, file, _) in FIRMWARE {
+        let discover = payload(name);
+        let mac = mac_of(&discover);
+        let mut house = House::in_mode(Mode::Proxy, [(mac, known(Ipv4Addr::new(10, 88, 0, 20), true))]);
+        let file = file.replace("{mac}", &mac.hyphened());
+        let offer = house.say(&discover).await.unwrap();
+        let acknowledged = house.ask(&asked_at_4011(&discover), PEER).await.unwrap();
+        for (answer, kind) in [(&offer, 2u8), (&acknowledged, 5)] {
+            let http = name.contains("httpclient");
+            let class: &[u8] = if http { b"HTTPClient" } else { b"PXEClient" };
+            assert_eq!(option(answer, 53), Some(&[kind][..]), "{name}");
+            assert_eq!(option(answer, 60), Some(class), "{name}: a proxy is known by it");
+            assert_eq!(option(answer, 67), Some(file.as_bytes()), "{name}");
+            assert_eq!(answer[16..20], [0; 4], "{name}: a proxy gives no address");
+            assert_eq!(answer[20..24], SERVER.octets(), "{name}");
+            for code in [1, 3, 6, 12, 50, 51, 58, 59, 175] {
+                assert_eq!(option(answer, code), None, "{name}: {code} is the other server's to say");
+            }
         }
-        if fs::read_to_string(&golden).unwrap_or_default() != shown {
-            wrong.push(format!("{}:\n{shown}", golden.display()));
-        }
+        golden(&format!("{name}.proxy"), &offer, &mut wrong);
+        golden(&format!("{name}.4011"), &acknowledged, &mut wrong);
+        assert_eq!(house.journal.records.lock().unwrap().len(), 0, "a proxy leases nothing");
+        let mut off = House::in_mode(Mode::Off, []);
+        assert_eq!(off.say(&discover).await, None, "{name}");
+        assert_eq!(off.ask(&asked_at_4011(&discover), PEER).await, None, "{name}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

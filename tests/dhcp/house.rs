@@ -2,15 +2,16 @@
 
 use provisioner::{
     dhcp::{
-        Directory, Heard, Hearing, JournalError, LeaseJournal, LeaseRecord, Who, bootfile::Serving,
-        config::SubnetConfig, intake::Malformed, server::Server, subnet::Subnet,
+        Directory, Heard, Hearing, JournalError, LeaseJournal, LeaseRecord, Who, boot_server::BootServer,
+        bootfile::Serving, config::Mode, config::SubnetConfig, intake::Malformed, server::Server,
+        subnet::Subnet,
     },
     machine::Time,
 };
 use provisioner_wire::Mac;
 use std::{
     collections::{HashMap, HashSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
 };
 
@@ -67,6 +68,7 @@ impl Hearing for Ear {
 
 pub struct House {
     pub server: Server<Declared, Journal, Ear>,
+    pub boot_server: BootServer<Declared, Ear>,
     pub journal: Arc<Journal>,
     pub ear: Arc<Ear>,
 }
@@ -97,10 +99,33 @@ impl House {
 
     /// With what the journal of an earlier house kept.
     pub fn with(machines: impl IntoIterator<Item = (Mac, Who)>, kept: &[LeaseRecord]) -> Self {
-        let directory = Arc::new(Declared(machines.into_iter().collect()));
-        let (journal, ear) = (Arc::new(Journal::default()), Arc::new(Ear::default()));
-        let server = Server::new(subnets(), serving(), kept, directory, journal.clone(), ear.clone());
-        Self { server, journal, ear }
+        Self::of(Declared(machines.into_iter().collect()), subnets(), kept)
+    }
+
+    /// All its subnets in one mode.
+    pub fn in_mode(mode: Mode, machines: impl IntoIterator<Item = (Mac, Who)>) -> Self {
+        let subnets = subnets().into_iter().map(|subnet| Subnet { mode, ..subnet }).collect();
+        Self::of(Declared(machines.into_iter().collect()), subnets, &[])
+    }
+
+    pub fn of(declared: Declared, subnets: Vec<Subnet>, kept: &[LeaseRecord]) -> Self {
+        let (directory, journal, ear) =
+            (Arc::new(declared), Arc::<Journal>::default(), Arc::<Ear>::default());
+        let boot_server = BootServer::new(subnets.clone(), serving(), directory.clone(), ear.clone());
+        let server = Server::new(subnets, serving(), kept, directory, journal.clone(), ear.clone());
+        Self { server, boot_server, journal, ear }
+    }
+
+    /// Port 4011.
+    pub async fn ask(&self, packet: &[u8], peer: SocketAddrV4) -> Option<Vec<u8>> {
+        let reply = self.boot_server.answer(packet, peer, NOW).await?;
+        assert_eq!(reply.to, peer);
+        Some(reply.bytes)
+    }
+
+    /// What was said last.
+    pub fn said(&self) -> String {
+        self.ear.heard.lock().unwrap().last().unwrap().said.to_string()
     }
 
     pub async fn say(&mut self, packet: &[u8]) -> Option<Vec<u8>> {

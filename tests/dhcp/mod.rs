@@ -6,4 +6,7 @@ mod clients;
 mod firmware;
 pub mod house;
 mod namespace;
+mod options;
+mod proxy;
+mod rfc2131;
 mod storm;

@@ -35,9 +35,9 @@ fn a_real_dnsmasq_is_a_rogue_and_holds_the_wipe() {
     assert_eq!(site.json("boot-plane")["counts"]["packets"], serde_json::json!({}));
 
     // A machine that takes what the other one offers.
-    good(site.machine(&format!(
-        "busybox udhcpc -f -q -n -t 5 -T 2 -i eth0 -s /bin/true -V PXEClient:Arch:00007:UNDI:003016 -x 0x5d:0007 -r 10.88.0.33"
-    )));
+    good(site.machine(
+        "busybox udhcpc -f -q -n -t 5 -T 2 -i eth0 -s /bin/true -V PXEClient:Arch:00007:UNDI:003016 -x 0x5d:0007 -r 10.88.0.33",
+    ));
     // Whichever came first was taken; ask until it was the other one's.
     let chosen = until(Duration::from_secs(60), || {
         let explained = site.json("explain node-1");

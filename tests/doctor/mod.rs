@@ -1,6 +1,7 @@
 //! `explain`, `what-if` and the watch for other DHCP servers, on the real program: real clients on a real link.
 
 mod causes;
+mod hold;
 mod site;
 mod what_if;
 

@@ -160,3 +160,16 @@ fn uefi_that_is_told_nothing_asks_port_4011_and_boots() {
     let told = boots_our_script(Beside::Dnsmasq, Firmware::Uefi, Some("ask"));
     assert!(told.contains("told on port 4011"), "{told}");
 }
+
+#[test]
+#[ignore = "needs root, QEMU and boot assets: run by `cargo xtask test`"]
+fn uefi_that_is_told_option_60_by_its_dhcp_server_asks_port_4011() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = machine(folder.path(), Firmware::Uefi);
+    let more = vec![("node.yaml", declared(&spec, Some("ask")))];
+    let house = House::open(None, Ways { more, ..Ways::default() });
+    let mut vm = Vm::start(spec).unwrap();
+    vm.wait_for(OUR_SCRIPT, patience(60)).unwrap();
+    let told = house.rows("SELECT event FROM events WHERE kind = 'heard' ORDER BY seq").join("\n");
+    assert!(told.contains("acknowledged") && told.contains("told on port 4011"), "{told}");
+}

@@ -3,7 +3,7 @@
 use super::{
     Directory, Hearing, Said,
     answer::Reply,
-    bootfile::{BootFile, Serving},
+    bootfile::{BootFile, Lead, Serving},
     config::Mode,
     intake::Request,
     proxy,
@@ -31,6 +31,12 @@ pub struct BootServer<D, H> {
     serving: Serving,
     directory: Arc<D>,
     hearing: Arc<H>,
+}
+
+/// A client that was to ask has asked.
+fn asked(boot: BootFile) -> BootFile {
+    let lead = if boot.lead == Lead::Ask { Lead::Bare } else { boot.lead };
+    BootFile { lead, ..boot }
 }
 
 impl<D: Directory, H: Hearing> BootServer<D, H> {
@@ -66,7 +72,7 @@ impl<D: Directory, H: Hearing> BootServer<D, H> {
         if let Some(reason) = proxy::not_asked(request, client, &[self.serving.server, identifier]) {
             return (Said::Nothing { reason }, None);
         }
-        let boot = question.boots(&self.serving, 0);
+        let boot = question.boots(&self.serving, 0).map(|boot| boot.map(asked));
         let acknowledge =
             |boot: &BootFile| proxy::acknowledge(request, client, self.serving.server, boot, peer);
         let reply = boot.as_ref().ok().and_then(Option::as_ref).map(acknowledge);

@@ -7,6 +7,9 @@ use uuid::Uuid;
 /// User class of iPXE binaries that carry our own script.
 const OURS: &[u8] = b"provisioner";
 
+/// Vendor class of U-Boot's own DHCP client, before the processor's name.
+const U_BOOT: &[u8] = b"U-Boot";
+
 /// A processor architecture of IANA's "Processor Architecture Types", as clients send it in option 93.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Architecture(pub u16);
@@ -94,7 +97,7 @@ impl Client {
         let class = request.raw(code::VENDOR_CLASS).unwrap_or_default();
         let program = match ipxe(request) {
             Some(ipxe) => ipxe,
-            None if class.starts_with(b"PXEClient") => Program::Pxe,
+            None if class.starts_with(b"PXEClient") || class.starts_with(U_BOOT) => Program::Pxe,
             None if class.starts_with(b"HTTPClient") => Program::Http,
             None => Program::System,
         };
@@ -158,6 +161,11 @@ fn architectures(request: &Request, class: &[u8]) -> Vec<Architecture> {
     }
     // `PXEClient:Arch:00007:UNDI:003000`: five decimal digits (PXE 2.1 §2.2.1).
     let text = std::str::from_utf8(class).unwrap_or_default();
+    match text.strip_prefix("U-Boot.") {
+        Some("armv8" | "arm64") => return vec![Architecture(22)],
+        Some("armv7" | "arm") => return vec![Architecture(21)],
+        _ => {}
+    }
     let number = text.split(':').nth(2).filter(|_| text.split(':').nth(1) == Some("Arch"));
     number.and_then(|n| n.parse().ok()).map(Architecture).into_iter().collect()
 }

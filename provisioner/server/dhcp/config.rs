@@ -105,6 +105,7 @@ impl DhcpConfig {
             let mut options = super::options::encoded(&self.options);
             options.append(&mut subnet.options);
             subnet.options = options;
+            subnet.trusts = self.trust_relay_information;
             if subnet.mode != Mode::Server && !subnet.pools.is_empty() {
                 let what = "only a subnet in mode server gives addresses".to_owned();
                 let at = self.subnets.iter().position(|c| c == config).unwrap_or_default();

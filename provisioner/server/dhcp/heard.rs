@@ -115,6 +115,8 @@ pub enum Said {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     File(String),
+    /// Its firmware is declared to be told on port 4011, which it will ask.
+    Ask,
     /// It was not a client that boots from the network, or it may not.
     None,
     /// It wanted a boot file and there is none for it; why.
@@ -172,6 +174,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file) => write!(f, "boot file {file}"),
+            Self::Ask => f.write_str("it is to ask port 4011"),
             Self::None => f.write_str("no boot file"),
             Self::Missing(why) => write!(f, "no boot file: {why}"),
         }

@@ -76,6 +76,11 @@ pub struct Request {
 impl Request {
     /// Reads one UDP payload.
     pub fn read(packet: &[u8]) -> Result<Self, Malformed> {
+        Self::read_on(packet, false)
+    }
+
+    /// Reads one UDP payload. `trusts`: relay information is taken from a packet that no relay has passed.
+    pub fn read_on(packet: &[u8], trusts: bool) -> Result<Self, Malformed> {
         let header = guard(packet)?;
         let mac = Mac(header.chaddr().try_into().map_err(|_| Malformed::NotEthernet)?);
         if !mac.is_unicast() {
@@ -97,7 +102,7 @@ impl Request {
             return Err(Malformed::Message);
         }
         // RFC 3046 §2.1: the relay that put it there also put its address into giaddr.
-        if header.giaddr().is_unspecified() && options.contains_key(&code::RELAY) {
+        if !trusts && header.giaddr().is_unspecified() && options.contains_key(&code::RELAY) {
             return Err(Malformed::RelayInformation);
         }
         Ok(Self {

@@ -12,7 +12,7 @@ use crate::machine::Time;
 use dhcproto::v4::MessageType;
 use provisioner_wire::{Mac, MachineName};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -21,6 +21,12 @@ use std::{
 pub const OFFER_HELD: Duration = Duration::from_secs(60);
 /// How long an address that a client found in use is given to nobody.
 pub const DECLINED_FOR: Duration = Duration::from_secs(600);
+/// An offer that nobody took up may end sooner, for another client, but not before this age.
+pub const OFFER_SURE: Duration = Duration::from_secs(10);
+/// Open offers of the pools of one subnet: more than the machines of a rack row that come up at once.
+pub const OFFERS_MAX: usize = 16_384;
+/// Of a pool, at most this part is given to nobody because clients found it in use: else one of them could empty it.
+const DECLINED_PART: usize = 10;
 /// After a pool was found full it is not searched again for so long.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,8 @@ struct Binding {
 enum State {
     Offered {
         until: Time,
+        /// The network whose pools it is of; none: a reservation.
+        pool: Option<Ipv4Addr>,
     },
     Bound {
         expires: Time,
@@ -61,9 +69,9 @@ enum State {
 impl State {
     fn is_live(self, now: Time) -> bool {
         match self {
-            Self::Offered { until: end } | Self::Bound { expires: end } | Self::Declined { until: end } => {
-                now < end
-            }
+            Self::Offered { until: end, .. }
+            | Self::Bound { expires: end }
+            | Self::Declined { until: end } => now < end,
             Self::Ended => false,
         }
     }
@@ -99,6 +107,8 @@ pub struct Leases {
     ours: HashSet<Ipv4Addr>,
     by_ip: HashMap<Ipv4Addr, Binding>,
     by_mac: HashMap<Mac, Vec<Ipv4Addr>>,
+    /// By network, its pools' offers that were not taken up, the oldest first.
+    open: HashMap<Ipv4Addr, BTreeSet<(Time, Ipv4Addr)>>,
     full_until: HashMap<Ipv4Addr, Time>,
 }
 
@@ -109,6 +119,7 @@ impl Leases {
             ours: ours.into_iter().collect(),
             by_ip: HashMap::new(),
             by_mac: HashMap::new(),
+            open: HashMap::new(),
             full_until: HashMap::new(),
         };
         for record in kept {
@@ -162,7 +173,8 @@ impl Leases {
             self.by_mac.get(&mac).into_iter().flatten().copied().filter(|ip| asked.subnet.has_host(*ip));
         let wish = asked.request.address(code::REQUESTED_ADDRESS);
         let known = asked.reservation().into_iter().chain(had).chain(wish).find(free);
-        let Some(ip) = known.or_else(|| self.any_free(asked)) else {
+        let found = known.or_else(|| self.any_free(asked)).or_else(|| self.end_oldest_offer(asked));
+        let Some(ip) = found else {
             return Decision::Silent(match asked.subnet.pools.first() {
                 None => "it has no reservation, and the subnet has no pool",
                 Some(_) => "the pool has no free address",
@@ -171,7 +183,13 @@ impl Leases {
         let bound = |b: &Binding| matches!(b.state, State::Bound { expires } if asked.now < expires);
         if !self.by_ip.get(&ip).is_some_and(bound) {
             self.drop_offers(mac);
-            self.hold(ip, mac, State::Offered { until: asked.now + OFFER_HELD }, asked.now);
+            let network = asked.subnet.network.network();
+            let pool = (asked.reservation() != Some(ip)).then_some(network);
+            let full = pool.is_some() && self.open.get(&network).is_some_and(|open| open.len() >= OFFERS_MAX);
+            if full && self.end_oldest_offer(asked).is_none() {
+                return Decision::Silent("too many offers are open");
+            }
+            self.hold(ip, mac, State::Offered { until: asked.now + OFFER_HELD, pool }, asked.now);
         }
         Decision::Offer(ip)
     }
@@ -241,10 +259,29 @@ impl Leases {
         let Some(ip) = given else {
             return Decision::Silent("it declines an address that it was not given");
         };
+        self.end_oldest_conflict(asked, records);
         let until = asked.now + DECLINED_FOR;
         self.put(ip, mac, State::Declined { until });
         records.push(LeaseRecord::Declined { ip, mac, until });
         Decision::Conflict(ip)
+    }
+
+    /// Makes room among the pool's addresses in conflict.
+    fn end_oldest_conflict(&mut self, asked: &Asked<'_>, records: &mut Vec<LeaseRecord>) {
+        let conflicts = self.by_ip.iter().filter_map(|(ip, binding)| match binding.state {
+            State::Declined { until } if asked.now < until && asked.subnet.in_pool(*ip) => {
+                Some((until, *ip, binding.mac))
+            }
+            _ => None,
+        });
+        let conflicts: Vec<_> = conflicts.collect();
+        let most = (asked.subnet.pool_size() as usize / DECLINED_PART).max(1);
+        if conflicts.len() >= most
+            && let Some((_, ip, mac)) = conflicts.into_iter().min()
+        {
+            self.put(ip, mac, State::Ended);
+            records.push(LeaseRecord::Ended { ip, mac });
+        }
     }
 
     /// RFC 2131 §4.3.4: over, but remembered.
@@ -255,23 +292,35 @@ impl Leases {
 
     /// Ends what `mac` has at `ip`; a conflict stays one.
     fn forget(&mut self, ip: Ipv4Addr, mac: Mac, records: &mut Vec<LeaseRecord>) {
-        let Some(binding) = self.by_ip.get_mut(&ip).filter(|b| b.mac == mac) else { return };
+        let Some(binding) = self.by_ip.get(&ip).filter(|b| b.mac == mac) else { return };
         match binding.state {
             State::Bound { .. } => records.push(LeaseRecord::Ended { ip, mac }),
             State::Offered { .. } => {}
             State::Ended | State::Declined { .. } => return,
         }
-        binding.state = State::Ended;
+        self.put(ip, mac, State::Ended);
     }
 
     fn drop_offers(&mut self, mac: Mac) {
-        for ip in self.by_mac.get(&mac).into_iter().flatten() {
-            if let Some(binding) = self.by_ip.get_mut(ip)
-                && matches!(binding.state, State::Offered { .. })
-            {
-                binding.state = State::Ended;
-            }
+        let all = self.by_mac.get(&mac).cloned().unwrap_or_default();
+        let offered = |ip: &Ipv4Addr| {
+            self.by_ip.get(ip).is_some_and(|binding| matches!(binding.state, State::Offered { .. }))
+        };
+        for ip in all.into_iter().filter(offered).collect::<Vec<_>>() {
+            self.put(ip, mac, State::Ended);
         }
+    }
+
+    /// Ends the subnet's oldest offer that nobody took up; its address. None where it is too young to be given up.
+    fn end_oldest_offer(&mut self, asked: &Asked<'_>) -> Option<Ipv4Addr> {
+        let open = self.open.get(&asked.subnet.network.network())?;
+        // Oldest first; an address may have become a reservation since.
+        let sure = |until: Time| asked.now + (OFFER_HELD - OFFER_SURE) < until;
+        let (_, ip) =
+            *open.iter().take_while(|(until, _)| !sure(*until)).find(|(_, ip)| asked.may_have(*ip))?;
+        let mac = self.by_ip.get(&ip)?.mac;
+        self.put(ip, mac, State::Ended);
+        Some(ip)
     }
 
     /// The machine has a running lease of another address of this subnet.
@@ -327,6 +376,14 @@ impl Leases {
 
     fn put(&mut self, ip: Ipv4Addr, mac: Mac, state: State) {
         let before = self.by_ip.insert(ip, Binding { mac, state });
+        if let Some(State::Offered { until, pool: Some(network) }) = before.as_ref().map(|b| b.state)
+            && let Some(open) = self.open.get_mut(&network)
+        {
+            open.remove(&(until, ip));
+        }
+        if let State::Offered { until, pool: Some(network) } = state {
+            self.open.entry(network).or_default().insert((until, ip));
+        }
         if let Some(before) = before.filter(|b| b.mac != mac)
             && let Some(list) = self.by_mac.get_mut(&before.mac)
         {

@@ -247,7 +247,7 @@ fn inform_gets_parameters_only() {
 }
 
 #[test]
-fn offers_are_bounded_and_end_after_a_minute() {
+fn offers_are_bounded_by_the_pool_and_end_after_a_minute() {
     let mut world = World::new();
     for n in 0..4u8 {
         assert!(matches!(world.discover([2, 0, 0, 0, 1, n], &unknown()), Decision::Offer(_)));
@@ -259,6 +259,102 @@ fn offers_are_bounded_and_end_after_a_minute() {
     world.pass(60);
     assert!(matches!(world.discover(A, &unknown()), Decision::Offer(_)));
     assert_eq!(world.leases.by_mac.len(), 4);
+}
+
+#[test]
+fn where_the_pool_is_empty_the_oldest_offer_that_nobody_took_up_ends_first() {
+    let mut world = World::new();
+    let client = |n| [2, 0, 0, 0, 1, n];
+    let Decision::Offer(first) = world.discover(client(0), &unknown()) else { panic!() };
+    world.pass(3);
+    let taken = world.lease(client(1), &unknown());
+    for n in 2..4u8 {
+        world.discover(client(n), &unknown());
+        world.pass(3);
+    }
+    // 9 s old: firmware may still be choosing.
+    assert!(matches!(world.discover(A, &unknown()), Decision::Silent(_)));
+    world.pass(1);
+    assert_eq!(world.discover(A, &unknown()), Decision::Offer(first));
+    assert!(matches!(world.discover(B, &unknown()), Decision::Silent(_)), "the next is younger");
+    assert!(matches!(world.select(client(0), &unknown(), first), Decision::Nak(_)), "it was too late");
+    assert_eq!(world.renew(client(1), &unknown(), taken), Decision::Ack(taken), "a lease is no offer");
+}
+
+#[test]
+fn open_offers_are_capped_and_leases_do_not_count() {
+    let mut world = World::new();
+    let pools = vec![[Ipv4Addr::new(10, 89, 0, 1), Ipv4Addr::new(10, 89, 200, 255)]];
+    let config = SubnetConfig { pools, ..SubnetConfig::of("10.89.0.0/16".parse().unwrap()) };
+    world.subnet = Subnet::new(0, &config).unwrap();
+    let client = |n: usize| {
+        let [.., a, b, c] = n.to_be_bytes();
+        [2, 0, 0, a, b, c]
+    };
+    for n in 0..100 {
+        world.lease(client(n), &unknown());
+    }
+    for n in 100..100 + OFFERS_MAX {
+        assert!(matches!(world.discover(client(n), &unknown()), Decision::Offer(_)), "{n}");
+    }
+    assert_eq!(world.discover(A, &unknown()), Decision::Silent("too many offers are open"));
+    let again = world.discover(client(100), &unknown());
+    assert!(matches!(again, Decision::Offer(_)), "asked again, it is the same one");
+    world.pass(10);
+    assert!(matches!(world.discover(A, &unknown()), Decision::Offer(_)));
+    let open = &world.leases.open[&world.subnet.network.network()];
+    assert_eq!(open.len(), OFFERS_MAX);
+}
+
+#[test]
+fn addresses_in_conflict_are_a_tenth_of_the_pool_at_most() {
+    let mut world = World::new();
+    let mut declined = Vec::new();
+    for n in 0..3u8 {
+        let mac = [2, 0, 0, 0, 1, n];
+        let leased = world.lease(mac, &unknown());
+        let options = [(53, &[4u8][..]), (54, &SERVER.octets()[..]), (50, &leased.octets()[..])];
+        world.say(mac, &unknown(), Ipv4Addr::UNSPECIFIED, &options);
+        declined.push(leased);
+        world.pass(1);
+    }
+    let held = |world: &World, ip| matches!(world.leases.by_ip[&ip].state, State::Declined { .. });
+    assert!(held(&world, declined[2]) && !held(&world, declined[1]));
+    assert!(
+        matches!(world.records[..], [LeaseRecord::Ended { .. }, LeaseRecord::Declined { .. }]),
+        "what ended is also kept: {:?}",
+        world.records
+    );
+}
+
+#[test]
+fn rebinding_extends_like_renewing_and_another_servers_client_hears_nothing() {
+    // A broadcast of a client with an address; the packet is the same but for where it is sent (RFC 2131 §4.3.2).
+    let mut world = World::new();
+    let leased = world.lease(A, &unknown());
+    world.pass(550);
+    assert_eq!(world.renew(A, &unknown(), leased), Decision::Ack(leased));
+    assert!(matches!(world.renew(B, &unknown(), ip(102)), Decision::Silent(_)));
+}
+
+#[test]
+fn a_machine_that_became_known_without_an_address_keeps_its_lease() {
+    let mut world = World::new();
+    let leased = world.lease(A, &unknown());
+    let known = Who::Known { name: "alpha".parse().unwrap(), address: None, netboot: true };
+    assert_eq!(world.renew(A, &known, leased), Decision::Ack(leased));
+}
+
+#[test]
+fn several_pools_are_used_one_after_the_other_and_nothing_between() {
+    let mut world = World::new();
+    let pools = vec![[ip(10), ip(11)], [ip(30), ip(31)]];
+    let config = SubnetConfig { pools, ..SubnetConfig::of("10.88.0.0/24".parse().unwrap()) };
+    world.subnet = Subnet::new(0, &config).unwrap();
+    let mut given: Vec<_> = (0..4u8).map(|n| world.lease([2, 0, 0, 0, 1, n], &unknown())).collect();
+    given.sort();
+    assert_eq!(given, [ip(10), ip(11), ip(30), ip(31)]);
+    assert!(matches!(world.select(A, &unknown(), ip(20)), Decision::Nak(_)));
 }
 
 #[test]

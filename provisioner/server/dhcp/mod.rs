@@ -17,6 +17,7 @@ pub mod lease;
 pub mod limits;
 pub mod options;
 pub mod packet;
+pub mod patience;
 pub mod proxy;
 pub mod quirks;
 pub mod road;

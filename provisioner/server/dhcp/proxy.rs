@@ -62,11 +62,7 @@ pub fn acknowledge(
     boot: &BootFile,
     peer: SocketAddrV4,
 ) -> Reply {
-    let mut boot = as_proxy(request, client, boot);
-    if boot.lead == Lead::Ask {
-        // It has asked.
-        boot.lead = Lead::Bare;
-    }
+    let boot = as_proxy(request, client, boot);
     let mut options = exchange(request, MessageType::Ack, server);
     boot_options(&boot, request, server, &mut options);
     // PXE 2.1 §2.2.6: a client that discovers boot servers takes only the answer that names its choice.

@@ -4,7 +4,7 @@
 use super::{
     Directory, Heard, Hearing, LeaseJournal, LeaseRecord, Particulars, Said, Told, Who,
     answer::{Answer, Reply},
-    bootfile::{BootFile, NoBoot, Rounds, Serving, as_declared},
+    bootfile::{BootFile, Lead, NoBoot, Rounds, Serving, as_declared},
     client::{Client, Program},
     config::Mode,
     intake::Request,
@@ -106,7 +106,8 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     }
 
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
-        let read = packets.iter().filter_map(|packet| match Request::read(packet) {
+        let trusts = self.subnets.iter().any(|subnet| subnet.trusts);
+        let read = packets.iter().filter_map(|packet| match Request::read_on(packet, trusts) {
             Ok(request) if self.guard.is_probe(&request) => None,
             Ok(request) => Some(request),
             Err(why) => {
@@ -213,6 +214,7 @@ fn as_proxy(question: &Question, serving: &Serving, rounds: u32) -> (Said, Optio
 /// The boot part, as it is heard.
 pub(super) fn told(boot: Result<Option<BootFile>, NoBoot>) -> Told {
     match boot {
+        Ok(Some(boot)) if boot.lead == Lead::Ask => Told::Ask,
         Ok(Some(boot)) => Told::File(boot.file),
         Ok(None) => Told::None,
         Err(missing) => Told::Missing(missing),

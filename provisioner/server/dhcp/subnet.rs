@@ -26,6 +26,8 @@ pub struct Subnet {
     pub lease: Duration,
     /// What else its answers say.
     pub options: OptionSet,
+    /// Relay information without a relay is taken (`trust_relay_information` of its interface).
+    pub trusts: bool,
 }
 
 /// Why the subnets cannot be served.
@@ -63,6 +65,7 @@ impl Subnet {
             dns: config.dns.clone(),
             lease: Duration::from_secs(config.lease_seconds.into()),
             options: encoded(&config.options),
+            trusts: false,
         };
         if config.options.router.is_some() || !config.options.dns.is_empty() {
             return wrong("options", "router and dns stand in the subnet itself".to_owned());

@@ -124,6 +124,8 @@ pub enum Answer {
 #[serde(rename_all = "kebab-case")]
 pub enum Boot {
     File(String),
+    /// It is to ask on port 4011.
+    Ask,
     /// It does not boot from the network, or may not.
     None,
     /// It wanted a file and got none; why.
@@ -300,6 +302,7 @@ impl fmt::Display for Packet {
         }
         let boot = |boot: &Boot| match boot {
             Boot::File(file) => format!("boot file {file}"),
+            Boot::Ask => "it is to ask on port 4011".to_owned(),
             Boot::None => "no boot file".to_owned(),
             Boot::Missing(why) => format!("no boot file: {why}"),
             Boot::Loop => {

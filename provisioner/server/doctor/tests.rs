@@ -227,20 +227,54 @@ fn a_machine_that_gets_on_has_no_finding_at_any_moment() {
     }
 }
 
-#[test]
-fn each_cause_is_found_and_named_once() {
-    let pxe = || vec![(0, offer(Program::Pxe, file(SNP))), (2, ack(Program::Pxe, file(SNP)))];
-    let with = |mut signs: Vec<(i64, Sign)>, more: Vec<(i64, Sign)>| {
-        signs.extend(more);
-        signs
-    };
-    let loop_sign = dhcp(packet("discover", Program::Ipxe, Answer::Offer { ip: Some(IP), boot: Boot::Loop }));
-    let round = |at| vec![(at, ack(Program::Ipxe, file(SNP))), (at + 1, loaded())];
+/// The rule, the signs with their seconds, the seconds after, and words of the cause.
+type Row = (&'static str, Vec<(i64, Sign)>, i64, &'static str);
+
+fn pxe() -> Vec<(i64, Sign)> {
+    vec![(0, offer(Program::Pxe, file(SNP))), (2, ack(Program::Pxe, file(SNP)))]
+}
+
+fn with(mut signs: Vec<(i64, Sign)>, more: Vec<(i64, Sign)>) -> Vec<(i64, Sign)> {
+    signs.extend(more);
+    signs
+}
+
+fn causes_in_answers() -> Vec<Row> {
     let nak = |at| (at, dhcp(packet("request", Program::Pxe, Answer::Nak { reason: "of elsewhere".into() })));
     let on_4011 = Packet {
         port: 4011,
         ..packet("request", Program::Pxe, Answer::Nothing { reason: "no file".into() })
     };
+    let missing = Boot::Missing("none of ipxe-arm64.efi is in the iPXE folder".into());
+    vec![
+        ("rogue-dhcp", vec![(0, offer(Program::Pxe, file(SNP))), (1, rogue(true))], 1, "10.88.0.66"),
+        ("rogue-dhcp", vec![(0, offer(Program::Pxe, file(SNP))), (0, rogue(false))], 1, "evil.efi"),
+        ("pool-exhausted", vec![(0, nothing(reason::POOL_FULL))], 0, "no free address"),
+        ("no-subnet", vec![(0, nothing(reason::NO_SUBNET))], 0, "no subnet"),
+        ("rate-limited", vec![(0, nothing(reason::LIMITED))], 0, "unknown machines"),
+        ("refused-address", vec![nak(0), nak(2), nak(4)], 0, "of elsewhere"),
+        ("no-boot-file", vec![(0, offer(Program::Pxe, missing))], 0, "ipxe-arm64.efi"),
+        ("proxy-4011", vec![(0, proxy_offer())], 12, "port 4011"),
+        (
+            "proxy-4011",
+            vec![(0, offer(Program::Pxe, Boot::Ask)), (1, ack(Program::Pxe, Boot::Ask))],
+            12,
+            "port 4011",
+        ),
+        ("proxy-4011", vec![(0, proxy_offer()), (1, dhcp(on_4011))], 1, "no file"),
+        (
+            "no-request",
+            vec![(0, offer(Program::Pxe, file(SNP))), (4, offer(Program::Pxe, file(SNP)))],
+            12,
+            "2 time(s)",
+        ),
+        ("file-not-fetched", pxe(), 20, SNP),
+    ]
+}
+
+fn causes_in_files_and_silence() -> Vec<Row> {
+    let loop_sign = dhcp(packet("discover", Program::Ipxe, Answer::Offer { ip: Some(IP), boot: Boot::Loop }));
+    let round = |at| vec![(at, ack(Program::Ipxe, file(SNP))), (at + 1, loaded())];
     let system = dhcp(packet("discover", Program::System, Answer::Offer { ip: Some(IP), boot: Boot::None }));
     let broken = Sign::Fetch(Fetch {
         method: "GET".into(),
@@ -252,24 +286,7 @@ fn each_cause_is_found_and_named_once() {
         agent: String::new(),
     });
     let arm = tftp(End::Complete, 200_000, Some(Platform::UefiArm64));
-    let missing = Boot::Missing("none of ipxe-arm64.efi is in the iPXE folder".into());
-    let table: Vec<(&str, Vec<(i64, Sign)>, i64, &str)> = vec![
-        ("rogue-dhcp", vec![(0, offer(Program::Pxe, file(SNP))), (1, rogue(true))], 1, "10.88.0.66"),
-        ("rogue-dhcp", vec![(0, offer(Program::Pxe, file(SNP))), (0, rogue(false))], 1, "evil.efi"),
-        ("pool-exhausted", vec![(0, nothing(reason::POOL_FULL))], 0, "no free address"),
-        ("no-subnet", vec![(0, nothing(reason::NO_SUBNET))], 0, "no subnet"),
-        ("rate-limited", vec![(0, nothing(reason::LIMITED))], 0, "unknown machines"),
-        ("refused-address", vec![nak(0), nak(2), nak(4)], 0, "of elsewhere"),
-        ("no-boot-file", vec![(0, offer(Program::Pxe, missing))], 0, "ipxe-arm64.efi"),
-        ("proxy-4011", vec![(0, proxy_offer())], 12, "port 4011"),
-        ("proxy-4011", vec![(0, proxy_offer()), (1, dhcp(on_4011))], 1, "no file"),
-        (
-            "no-request",
-            vec![(0, offer(Program::Pxe, file(SNP))), (4, offer(Program::Pxe, file(SNP)))],
-            12,
-            "2 time(s)",
-        ),
-        ("file-not-fetched", pxe(), 20, SNP),
+    vec![
         ("tftp-mtu", with(pxe(), vec![(5, tftp(End::Silent, 0, None))]), 6, "1468"),
         ("tftp-stalled", with(pxe(), vec![(5, tftp(End::Silent, 90_000, None))]), 6, "90000 of 200000"),
         ("http-refused", with(pxe(), vec![(5, fetch("/boot//files/snponly.efi", 301, None))]), 0, "301"),
@@ -294,8 +311,12 @@ fn each_cause_is_found_and_named_once() {
         ("boot-order", vec![(0, bmc(Outcome::Done)), (50, system)], 1, "booted its disk"),
         ("nothing-heard", vec![(0, bmc(Outcome::Done))], 300, "no packet of it"),
         ("bmc", vec![(0, bmc(Outcome::Failed("refused".into())))], 0, "refused"),
-    ];
-    for (rule, signs, later, says) in table {
+    ]
+}
+
+#[test]
+fn each_cause_is_found_and_named_once() {
+    for (rule, signs, later, says) in [causes_in_answers(), causes_in_files_and_silence()].concat() {
         let findings = diagnose(&case(&signs, later, powering()));
         assert_eq!(findings.first().map(|f| f.rule), Some(rule), "{signs:?}\n{findings:?}");
         let same = findings.iter().filter(|f| f.rule == rule).count();

@@ -16,6 +16,7 @@ use crate::{
         bootfile::Serving,
         config::DhcpConfig,
         limits::Guard,
+        patience::Patient,
         rogue::WatchConfig,
         server::Server,
         sockets,
@@ -61,7 +62,7 @@ pub struct Plane {
 
 impl Plane {
     /// With what is told to its recorder.
-    pub fn new(
+    pub async fn open(
         house: &House,
         files: &BootFiles,
         plain: SocketAddr,
@@ -87,7 +88,7 @@ impl Plane {
             made_for: made_for(files.files()),
             ours: nets.iter().map(|net| net.serving.server).collect(),
         });
-        let directory = Arc::new(Declared::new(house, house.config.http.tls_url(secure.port())));
+        let directory = Arc::new(Declared::open(house, house.config.http.tls_url(secure.port())).await?);
         let (db, clock) = (house.db.clone(), house.clock.clone());
         let (changed, probe) = (watch::Sender::new(0), probe_mac()?);
         Ok((Arc::new(Self { db, clock, nets, directory, ear, counters, changed, probe }), telling))
@@ -136,7 +137,7 @@ impl Plane {
         });
         let mut kept = kept(&self.db).await?;
         kept.retain(|record| subnets.iter().any(|subnet| subnet.network.contains(&record.address())));
-        let journal = Arc::new(Journal(self.db.clone()));
+        let journal = Arc::new(Patient::new(Journal(self.db.clone())));
         let server = Server::new(subnets, serving, &kept, directory, journal, ear);
         let server = server.guarded(Guard::new(net.config.limits, self.probe));
         parts.spawn(async move {

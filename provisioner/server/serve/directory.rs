@@ -19,6 +19,10 @@ use tokio::sync::RwLock;
 
 /// How old the directory's memory of what is declared may be.
 const DIRECTORY_AGE: Duration = Duration::from_millis(500);
+/// How long a packet waits for what is declared to be read anew; then what was declared before is its answer.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+/// After a reading that failed the next one waits for so long.
+const READ_PAUSE: Duration = Duration::from_secs(2);
 
 /// What is declared, remembered for a moment: DHCP asks for each packet.
 pub struct Declared {
@@ -30,9 +34,9 @@ pub struct Declared {
     memory: RwLock<Memory>,
 }
 
-#[derive(Default)]
 struct Memory {
-    read: Option<Time>,
+    /// When it is to be read anew.
+    fresh_until: Time,
     machines: HashMap<Mac, (MachineName, Option<Ipv4Addr>)>,
     /// Of machines whose answers are declared.
     particulars: HashMap<Mac, Arc<Particulars>>,
@@ -42,20 +46,18 @@ struct Memory {
 }
 
 impl Declared {
-    /// `https`: base URL of the TLS listener as machines reach it.
-    pub fn new(house: &House, https: String) -> Self {
-        Self {
-            db: house.db.clone(),
-            clock: house.clock.clone(),
-            discovery: house.config.discovery,
-            https,
-            memory: RwLock::default(),
-        }
+    /// Reads what is declared: without it every machine would be taken for an unknown one. `https`: base URL of the TLS
+    /// listener as machines reach it.
+    pub async fn open(house: &House, https: String) -> Result<Self, StoreError> {
+        let memory = RwLock::new(read(&house.db, house.clock.now()).await?);
+        let (db, clock) = (house.db.clone(), house.clock.clone());
+        Ok(Self { db, clock, discovery: house.config.discovery, https, memory })
     }
 
     async fn fresh(&self) -> tokio::sync::RwLockReadGuard<'_, Memory> {
         let now = self.clock.now();
-        let is_fresh = |m: &Memory| m.read.is_some_and(|read| now.since(read) < DIRECTORY_AGE && read <= now);
+        // A clock that was set back must not make it fresh for ever.
+        let is_fresh = |m: &Memory| now < m.fresh_until && m.fresh_until <= now + READ_PAUSE;
         {
             let memory = self.memory.read().await;
             if is_fresh(&memory) {
@@ -64,36 +66,44 @@ impl Declared {
         }
         let mut memory = self.memory.write().await;
         if !is_fresh(&memory) {
-            match self.read(now).await {
-                Ok(read) => *memory = read,
-                // What was declared a moment ago is a better answer than none.
-                Err(error) => tracing::error!("DHCP: what is declared cannot be read: {error}"),
+            // What was declared a moment ago is a better answer than none.
+            let again = now + READ_PAUSE;
+            match tokio::time::timeout(READ_LIMIT, read(&self.db, now)).await {
+                Ok(Ok(read)) => *memory = read,
+                Ok(Err(error)) => {
+                    tracing::error!("DHCP: what is declared cannot be read: {error}");
+                    memory.fresh_until = again;
+                }
+                Err(_) => {
+                    tracing::error!("DHCP: what is declared is not read in {} s", READ_LIMIT.as_secs());
+                    memory.fresh_until = again;
+                }
             }
         }
         memory.downgrade()
     }
+}
 
-    async fn read(&self, now: Time) -> Result<Memory, StoreError> {
-        let mut tx = self.db.read().await?;
-        let all: Vec<Hardware> = store::declared::all(&mut tx, store::declared::Kind::Machine).await?;
-        let profiles: Vec<Profile> = store::declared::all(&mut tx, store::declared::Kind::Profile).await?;
-        let (mut machines, mut boots_by) = (HashMap::new(), HashMap::new());
-        let mut particulars = HashMap::new();
-        for hardware in &all {
-            let own = Arc::new(particulars_of(hardware, &profiles));
-            for nic in &hardware.nics {
-                machines.insert(nic.mac, (hardware.name.clone(), nic.address.map(|net| net.addr())));
-                if *own != Particulars::default() {
-                    particulars.insert(nic.mac, own.clone());
-                }
-                if hardware.boot != BootBy::Ipxe {
-                    boots_by.insert(nic.mac, hardware.boot);
-                }
+async fn read(db: &Db, now: Time) -> Result<Memory, StoreError> {
+    let mut tx = db.read().await?;
+    let all: Vec<Hardware> = store::declared::all(&mut tx, store::declared::Kind::Machine).await?;
+    let profiles: Vec<Profile> = store::declared::all(&mut tx, store::declared::Kind::Profile).await?;
+    let (mut machines, mut boots_by) = (HashMap::new(), HashMap::new());
+    let mut particulars = HashMap::new();
+    for hardware in &all {
+        let own = Arc::new(particulars_of(hardware, &profiles));
+        for nic in &hardware.nics {
+            machines.insert(nic.mac, (hardware.name.clone(), nic.address.map(|net| net.addr())));
+            if *own != Particulars::default() {
+                particulars.insert(nic.mac, own.clone());
+            }
+            if hardware.boot != BootBy::Ipxe {
+                boots_by.insert(nic.mac, hardware.boot);
             }
         }
-        let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
-        Ok(Memory { read: Some(now), machines, particulars, boots_by, reserved })
     }
+    let reserved = Arc::new(machines.values().filter_map(|(_, address)| *address).collect());
+    Ok(Memory { fresh_until: now + DIRECTORY_AGE, machines, particulars, boots_by, reserved })
 }
 
 /// The machine's own word goes before its profile's.

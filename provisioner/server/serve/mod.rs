@@ -75,7 +75,7 @@ async fn serve(config: Config) -> Result<()> {
     let engine = Engine::new(house.db.clone(), house.clock.clone());
     hardware::declare_all(&house, &engine).await?;
     print_first_token(&house).await?;
-    let (plane, telling) = Plane::new(&house, &files, plain.address(), secure.address())?;
+    let (plane, telling) = Plane::open(&house, &files, plain.address(), secure.address()).await?;
     let app = app(&house, &engine, &plain, plane.clone())?;
 
     let (stop, stopped) = watch::channel(false);

@@ -58,6 +58,7 @@ fn answer(said: &Said) -> Answer {
 fn boot(told: &Told) -> Boot {
     match told {
         Told::File(file) => Boot::File(file.clone()),
+        Told::Ask => Boot::Ask,
         Told::None => Boot::None,
         Told::Missing(NoBoot::Loop) => Boot::Loop,
         Told::Missing(why) => Boot::Missing(why.to_string()),

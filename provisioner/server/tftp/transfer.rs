@@ -235,7 +235,7 @@ impl Transfer {
     /// What the client has acknowledged, in bytes.
     pub fn bytes_taken(&self) -> usize {
         let blocks = usize::try_from(self.base.saturating_sub(1)).unwrap_or(usize::MAX);
-        blocks.saturating_mul(self.block_size).min(self.source.length())
+        blocks.saturating_mul(self.block_size).min(self.bytes())
     }
 
     pub fn block_size(&self) -> usize {

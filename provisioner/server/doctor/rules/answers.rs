@@ -149,10 +149,8 @@ pub fn port_4011(case: &Case) -> Option<Finding> {
         );
     }
     let proxied = |p: &crate::doctor::sign::Packet| {
-        p.program == Program::Pxe
-            && p.message == "discover"
-            && p.file().is_some()
-            && given(&p.answer).is_none()
+        let as_proxy = p.file().is_some() && given(&p.answer).is_none();
+        p.program == Program::Pxe && p.message == "discover" && (as_proxy || p.boot() == Some(&Boot::Ask))
     };
     let (at, _) = case.packets().find(|(_, p)| proxied(p))?;
     let came = case.after(at).any(|(_, sign)| match sign {
