@@ -311,6 +311,9 @@ impl fmt::Display for Packet {
         };
         let ip = |ip: &Option<Ipv4Addr>| ip.map_or_else(|| "no address".to_owned(), |ip| ip.to_string());
         match &self.answer {
+            Answer::Offer { ip: None, boot: b } | Answer::Ack { ip: None, boot: b } => {
+                write!(f, "; told on port {} without an address: {}", self.port, boot(b))
+            }
             Answer::Offer { ip: given, boot: b } => write!(f, "; offered {}, {}", ip(given), boot(b)),
             Answer::Ack { ip: given, boot: b } => write!(f, "; acknowledged {}, {}", ip(given), boot(b)),
             Answer::Nak { reason } => write!(f, "; refused: {reason}"),
