@@ -9,6 +9,7 @@ mod crash;
 mod dhcp;
 mod dhcp6;
 mod docs;
+mod doctor;
 mod fuzz;
 mod install;
 mod postgres;

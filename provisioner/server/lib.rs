@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod crash;
 pub mod dhcp;
+pub mod doctor;
 pub mod http;
 pub mod image;
 pub mod inventory;

@@ -70,6 +70,7 @@ impl Server {
             content: Box::new(PlayedContent { folder: folder.path().to_owned() }),
             scripts: Box::new(move |script| builder.text(script)),
             live: Live::default(),
+            boot_plane: Arc::new(http::boot_plane::NoBootPlane::default()),
             settings: Settings { plain_url: plain_url.clone(), ..settings },
         });
         let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();

@@ -10,4 +10,5 @@ mod ipv6;
 mod proxy;
 mod ready;
 mod secure_boot;
+mod stuck;
 mod unknown;

@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-const PROXY: &str =
-    "[[dhcp]]\ninterface = \"br0\"\nmode = \"proxy\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n";
+const PROXY: &str = "[[dhcp]]\ninterface = \"br0\"\nmode = \"proxy\"\n[dhcp.watch]\nallow = [\"10.88.0.2\"]\n\
+    [[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n";
 /// What our script for a machine without a workflow prints.
 const OUR_SCRIPT: &str = "this machine boots its own disk";
 

@@ -74,8 +74,8 @@ fn secure_boot_with_own_keys_goes_from_power_on_to_ready_by_http() {
     let (folder, assets) = (tempfile::tempdir().unwrap(), Assets::from_environment().unwrap());
     let house = from_power_on_to_ready(own_keys(folder.path(), &assets), by_own_keys(&assets));
     let heard = house.timeline();
-    assert!(heard.contains("http agent.efi: "), "{heard}");
-    assert!(!heard.contains("http vmlinuz"), "the unsigned pair was fetched\n{heard}");
+    assert!(heard.contains("http GET /boot/files/agent.efi: 200, "), "{heard}");
+    assert!(!heard.contains("/boot/files/vmlinuz"), "the unsigned pair was fetched\n{heard}");
     assert!(!heard.contains("tftp "), "{heard}");
 }
 
@@ -98,7 +98,12 @@ fn secure_boot_refuses_an_unsigned_ipxe_and_the_timeline_shows_it() {
     house.post("/api/v1/machines/node/provision");
     let mut vm = Vm::start(spec).unwrap();
     let size = fs::metadata(assets.ipxe().join("snponly.efi")).unwrap().len();
-    fetched_and_not_started(&house, &mut vm, &format!("http snponly.efi: {size} bytes"), "iPXE 1");
+    fetched_and_not_started(
+        &house,
+        &mut vm,
+        &format!("http GET /boot/files/snponly.efi: 200, {size} bytes"),
+        "iPXE 1",
+    );
     assert!(house.accepted("script-served").is_empty(), "what was refused has asked for its script");
 }
 
@@ -117,7 +122,7 @@ fn secure_boot_refuses_an_agent_whose_initramfs_was_changed() {
     let house = House::open(Some(&spec), ways);
     house.post("/api/v1/machines/node/provision");
     let mut vm = Vm::start(spec).unwrap();
-    fetched_and_not_started(&house, &mut vm, "http agent.efi: ", "provisioner agent");
+    fetched_and_not_started(&house, &mut vm, "http GET /boot/files/agent.efi: 200, ", "provisioner agent");
     assert_eq!(house.machine()["phase"], "booting");
 }
 

@@ -2,7 +2,7 @@
 //! any statement. It also holds what only an onlooker can check: I1, I3, I6 and the versions.
 
 use provisioner::{
-    machine::{Event, Machine, MachineId, Time, Verdict, state::Licence},
+    machine::{Event, Machine, MachineId, Time, Verdict, hold::Foreign, state::Licence},
     store::{
         audit::{Entry, Kind},
         events::Stored,
@@ -27,6 +27,8 @@ pub struct Tables {
     pub alarms: u64,
     /// Every licence ever committed, as it was last.
     pub licences: Vec<(MachineId, Licence)>,
+    /// Another DHCP server is heard, and holds workflows back until then.
+    pub foreign: Option<Time>,
     next: i64,
 }
 
@@ -137,6 +139,12 @@ impl Unit for SimUnit {
         self.journal.burn()?;
         self.staged.audit.push(entry.clone());
         Ok(())
+    }
+
+    async fn foreign(&mut self, now: Time) -> Result<Option<Foreign>, Died> {
+        self.journal.burn()?;
+        let until = self.staged.foreign.filter(|until| *until > now);
+        Ok(until.map(|until| Foreign { server: "10.88.0.66".to_owned(), until }))
     }
 
     async fn commit(mut self) -> Result<(), Died> {

@@ -9,9 +9,10 @@ use provisioner::{
     },
     workflow::{
         journal::{Journal, Unit},
-        turn::{interrupted, turn},
+        turn::{Turn, interrupted, turn},
     },
 };
+use provisioner_wire::machine::WorkflowKind;
 
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -38,7 +39,19 @@ impl Server {
 
     pub fn turn(&self, id: MachineId, now: Time) -> Result<Option<Started>, Died> {
         let done = turn(&self.journal, id, now).now_or_never().expect("the model never waits")?;
+        if let Some(turn) = &done {
+            self.check_hold(turn, now);
+        }
         Ok(done.and_then(|t| t.act.map(|act| (id, act, t.machine))))
+    }
+
+    /// Nothing that leads to a wipe begins while another DHCP server is heard, unless somebody wants it.
+    fn check_hold(&self, turn: &Turn, now: Time) {
+        let heard = self.journal.tables.lock().unwrap().foreign.is_some_and(|until| until > now);
+        let leads_to_a_wipe = matches!(turn.act, Some(Act::NetworkBoot | Act::ChooseDisks))
+            && turn.machine.kind() != Some(WorkflowKind::Inspect);
+        let wanted = turn.machine.workflow.as_ref().is_some_and(|w| w.despite_rogue);
+        assert!(!(heard && leads_to_a_wipe) || wanted, "{:?} of {} begins", turn.act, turn.machine.name);
     }
 
     /// Appends, folds, and tells the verdict.

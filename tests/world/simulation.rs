@@ -38,6 +38,8 @@ pub struct Totals {
     pub hung: u64,
     /// Workflows that failed because their agent was not heard.
     pub silent: u64,
+    /// Turns that found a machine held back by another DHCP server.
+    pub held: u64,
 }
 
 impl Totals {
@@ -52,6 +54,7 @@ impl Totals {
         self.losses += other.losses;
         self.hung += other.hung;
         self.silent += other.silent;
+        self.held += other.held;
     }
 }
 
@@ -81,6 +84,8 @@ pub(super) enum Happening {
     /// Somebody who saw the boot id on the wire claims it, too.
     Thief(usize),
     LoseDatabase,
+    /// Another DHCP server is heard, for so many milliseconds.
+    Rogue(i64),
 }
 
 pub struct World {
@@ -152,6 +157,12 @@ impl World {
         if self.rng.u8(..) < 12 {
             let at = self.rng.i64(0..TROUBLE_MS / 2);
             self.after(at, Happening::LoseDatabase);
+        }
+        if self.rng.u8(..) < 64 {
+            for _ in 0..self.rng.usize(1..4) {
+                let (at, long) = (self.rng.i64(0..TROUBLE_MS / 2), self.rng.i64(60_000..TROUBLE_MS));
+                self.after(at, Happening::Rogue(long));
+            }
         }
         self.arm_fuse();
     }
@@ -229,6 +240,9 @@ impl World {
             }
             Happening::Thief(rack) => self.thief(rack),
             Happening::LoseDatabase => self.lose_database(),
+            Happening::Rogue(long) => {
+                self.server.journal.tables.lock().unwrap().foreign = Some(Time(self.now.0 + long));
+            }
         }
     }
 
@@ -243,6 +257,9 @@ impl World {
                 let turned = self.server.turn(self.racks[rack].id, self.now);
                 self.started(turned.map(|s| s.into_iter().collect()));
                 self.check_silence(rack, before.as_ref());
+                let now = self.server.journal.machine(self.racks[rack].id);
+                let held = now.is_some_and(|m| m.is_busy() && m.workflow.is_some_and(|w| w.held.is_some()));
+                self.totals.held += u64::from(held);
             }
         }
     }
@@ -455,7 +472,8 @@ impl World {
 
     fn operator(&mut self, rack: usize) {
         let workflow = Uuid::from_u128(self.rng.u128(..));
-        let event = match self.rng.u8(0..10) {
+        let event = match self.rng.u8(0..11) {
+            10 => Event::DespiteRogue,
             0..=4 => Event::Provision { workflow, profile: "p".into() },
             5 => Event::Release { workflow },
             6 => Event::Inspect { workflow },

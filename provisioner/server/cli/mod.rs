@@ -1,14 +1,19 @@
 //! The command line. `serve` and `check` are handed in by `main`; every other command is a client of the REST API and
 //! knows nothing of the server but its words.
 
+mod boot_plane;
+mod capture;
 mod client;
 mod events;
+mod explain;
 mod records;
 mod table;
+mod what_if;
 mod workflows;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::{Client, Failure};
+use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -42,6 +47,8 @@ const EXAMPLES: &str = "Examples:
   provisioner machine apply -f hardware/machines/node-1.yaml
   provisioner provision node-1 --wait
   provisioner events --follow node-1
+  provisioner explain node-1
+  provisioner what-if 52:54:00:12:34:56 --firmware uefi --arch x86_64
   provisioner release node-1 --wait";
 
 /// Where the server is and who asks.
@@ -106,6 +113,9 @@ enum Command {
         /// Instead of the profile in the machine's record.
         #[arg(long)]
         profile: Option<String>,
+        /// Go on although another DHCP server is heard on the network.
+        #[arg(long)]
+        despite_rogue: bool,
         /// Stay until it is Ready or has failed.
         #[arg(long)]
         wait: bool,
@@ -113,6 +123,9 @@ enum Command {
     /// Wipe a machine's disks and give it back.
     Release {
         machine: String,
+        /// Go on although another DHCP server is heard on the network.
+        #[arg(long)]
+        despite_rogue: bool,
         /// Stay until it is Available or has failed.
         #[arg(long)]
         wait: bool,
@@ -129,6 +142,9 @@ enum Command {
     /// Try a machine's failed workflow again.
     Retry {
         machine: String,
+        /// Go on although another DHCP server is heard on the network.
+        #[arg(long)]
+        despite_rogue: bool,
         /// Stay until it ends.
         #[arg(long)]
         wait: bool,
@@ -137,6 +153,15 @@ enum Command {
     Approve { machine: String },
     /// Reject a machine: it boots nothing of ours.
     Reject { machine: String },
+    /// Why a machine is stuck: its timeline from the first packet on, and the cause.
+    Explain {
+        /// A machine's name, or a MAC address, declared or not.
+        subject: String,
+    },
+    /// What a machine would be answered, byte for byte. Sends nothing and changes nothing.
+    WhatIf(what_if::Asked),
+    /// What DHCP, TFTP and HTTP have heard, and other DHCP servers.
+    BootPlane,
     /// What happened: a machine's timeline, or with --follow everything from now on.
     Events {
         machine: Option<String>,
@@ -227,16 +252,23 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
         Command::Image(what) => records::run(client, records::Kind::Image, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
-        Command::Provision { machine, profile, wait } => {
+        Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });
-            workflows::begin(client, &machine, "provision", &body, wait).await
+            workflows::begin(client, &machine, "provision", &body, (despite_rogue, wait)).await
         }
-        Command::Release { machine, wait } => workflows::ask(client, &machine, "release", wait).await,
+        Command::Release { machine, despite_rogue, wait } => {
+            workflows::begin(client, &machine, "release", &Value::Null, (despite_rogue, wait)).await
+        }
         Command::Inspect { machine, wait } => workflows::ask(client, &machine, "inspect", wait).await,
-        Command::Retry { machine, wait } => workflows::ask(client, &machine, "retry", wait).await,
+        Command::Retry { machine, despite_rogue, wait } => {
+            workflows::begin(client, &machine, "retry", &Value::Null, (despite_rogue, wait)).await
+        }
         Command::Cancel { machine } => workflows::ask(client, &machine, "cancel", false).await,
         Command::Approve { machine } => workflows::ask(client, &machine, "approve", false).await,
         Command::Reject { machine } => workflows::ask(client, &machine, "reject", false).await,
+        Command::Explain { subject } => explain::run(client, &subject).await,
+        Command::WhatIf(asked) => what_if::run(client, asked).await,
+        Command::BootPlane => boot_plane::run(client).await,
         Command::Events { machine, follow } => events::run(client, machine.as_deref(), follow).await,
     }
 }

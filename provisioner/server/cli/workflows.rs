@@ -45,7 +45,7 @@ pub async fn run(client: &Client, what: Workflows) -> Result<(), Failure> {
             match kind.as_str() {
                 "provision" => {
                     let body = json!({ "profile": asked.get("profile") });
-                    begin(client, &machine, "provision", &body, false).await
+                    begin(client, &machine, "provision", &body, (false, false)).await
                 }
                 "wipe" => ask(client, &machine, "release", false).await,
                 "inspect" => ask(client, &machine, "inspect", false).await,
@@ -62,15 +62,26 @@ pub async fn run(client: &Client, what: Workflows) -> Result<(), Failure> {
 }
 
 pub async fn ask(client: &Client, machine: &str, what: &str, wait: bool) -> Result<(), Failure> {
-    begin(client, machine, what, &Value::Null, wait).await
+    begin(client, machine, what, &Value::Null, (false, wait)).await
 }
 
 /// Asks, says what came of it, and waits where that is wanted.
-pub async fn begin(client: &Client, name: &str, what: &str, body: &Value, wait: bool) -> Result<(), Failure> {
+pub async fn begin(
+    client: &Client,
+    name: &str,
+    what: &str,
+    body: &Value,
+    (despite_rogue, wait): (bool, bool),
+) -> Result<(), Failure> {
     let path = format!("/api/v1/machines/{}/{what}", segment(name));
     let body = Some(body).filter(|b| !b.is_null());
     let response = client.send(Method::POST, &path, body).await?;
-    let begun: MachineView = client.read(response).await?;
+    let mut begun: MachineView = client.read(response).await?;
+    if despite_rogue {
+        let path = format!("/api/v1/machines/{}/despite-rogue", segment(name));
+        let response = client.send(Method::POST, &path, None).await?;
+        begun = client.read(response).await?;
+    }
     let machine = if wait { until_end(client, begun).await? } else { begun };
     match client.output {
         Output::Json => {

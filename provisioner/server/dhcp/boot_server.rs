@@ -55,7 +55,9 @@ impl<D: Directory, H: Hearing> BootServer<D, H> {
         };
         let question = Question::of(request, &*self.directory).await;
         let (said, reply) = self.decide(&question, peer);
-        self.hearing.heard(question.heard(now, said));
+        let mut heard = question.heard(now, said);
+        heard.details.port = PORT;
+        self.hearing.heard(heard);
         reply
     }
 

@@ -1,7 +1,11 @@
 //! What is configured of DHCP, as written in the configuration file, and the rules between interfaces.
 //! [`super::subnet::Subnet::new`] checks one subnet.
 
-use super::subnet::{Subnet, SubnetError};
+use super::{
+    limits::LimitsConfig,
+    rogue::WatchConfig,
+    subnet::{Subnet, SubnetError},
+};
 use crate::inventory::DhcpOptions;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
@@ -25,6 +29,10 @@ pub struct DhcpConfig {
     pub options: DhcpOptions,
     /// Subnets behind this interface, directly or by relays.
     pub subnets: Vec<SubnetConfig>,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    #[serde(default)]
+    pub watch: WatchConfig,
 }
 
 /// What is answered.

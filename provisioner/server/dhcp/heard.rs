@@ -5,6 +5,7 @@ use super::{
     Who, bootfile,
     client::Client,
     intake::{self, Request, code},
+    rogue::Foreign,
 };
 use crate::machine::Time;
 use provisioner_wire::{Mac, MachineName, ids::hex, report::clean};
@@ -31,6 +32,8 @@ pub struct Heard {
 /// What else of a request tells clients apart or shows why one is stuck.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Details {
+    /// Where it came to: 67, or 4011 for a boot server's port.
+    pub port: u16,
     pub xid: u32,
     /// Seconds that the client has been asking, by its own count.
     pub secs: u16,
@@ -56,6 +59,7 @@ impl Details {
         let cut = |bytes: &[u8]| hex(bytes.get(..TEXT_MAX).unwrap_or(bytes));
         let has = Some(request.ciaddr).filter(|ip| !ip.is_unspecified());
         Self {
+            port: 67,
             xid: request.xid,
             secs: request.secs,
             address: has.or_else(|| request.address(code::REQUESTED_ADDRESS)),
@@ -124,6 +128,10 @@ pub trait Hearing: Send + Sync + 'static {
     fn heard(&self, heard: Heard);
     /// A packet that is no DHCP request, or not one for us.
     fn malformed(&self, why: intake::Malformed);
+    /// A sign of another DHCP server.
+    fn foreign(&self, foreign: Foreign) {
+        drop(foreign);
+    }
 }
 
 impl Heard {

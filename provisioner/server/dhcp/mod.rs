@@ -14,6 +14,7 @@ pub mod config;
 pub mod heard;
 pub mod intake;
 pub mod lease;
+pub mod limits;
 pub mod neighbour;
 pub mod options;
 pub mod packet;
@@ -21,10 +22,13 @@ pub mod patience;
 pub mod proxy;
 pub mod quirks;
 pub mod road;
+pub mod rogue;
 pub mod server;
+pub mod shown;
 pub mod sockets;
 pub mod subnet;
 pub mod v6;
+pub mod watch;
 
 pub use heard::{Details, Heard, Hearing, Said, Told};
 

@@ -10,6 +10,7 @@ use super::{
     config::Mode,
     intake::Request,
     lease::{Asked, Decision, Leases},
+    limits::Guard,
     proxy,
     road::{Road, boot_file_on},
     subnet::{Subnet, of_request},
@@ -26,6 +27,7 @@ pub struct Server<D, J, H> {
     serving: Serving,
     leases: Leases,
     rounds: Rounds,
+    guard: Guard,
     directory: Arc<D>,
     journal: Arc<J>,
     hearing: Arc<H>,
@@ -120,7 +122,20 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     ) -> Self {
         let ours = subnets.iter().filter_map(|s| s.router).chain([serving.server]);
         let leases = Leases::new(ours, kept);
-        Self { subnets, serving, leases, rounds: Rounds::default(), directory, journal, hearing }
+        let (rounds, guard) = (Rounds::default(), Guard::default());
+        Self { subnets, serving, leases, rounds, guard, directory, journal, hearing }
+    }
+
+    /// With limits for unknown machines; without, none is held back.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Some host's address in the first network.
+    pub fn neighbour(&self) -> Ipv4Addr {
+        let first = self.subnets.first().and_then(|subnet| subnet.network.hosts().last());
+        first.unwrap_or(self.serving.server)
     }
 
     /// Answers UDP payloads, in their order. What cannot be kept is not answered: the clients ask again.
@@ -155,6 +170,7 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
     async fn understand(&self, packets: &[Vec<u8>]) -> Vec<Question> {
         let trusts = self.subnets.iter().any(|subnet| subnet.trusts);
         let read = packets.iter().filter_map(|packet| match Request::read_on(packet, trusts) {
+            Ok(request) if self.guard.is_probe(&request) => None,
             Ok(request) => Some(request),
             Err(why) => {
                 self.hearing.malformed(why);
@@ -180,6 +196,9 @@ impl<D: Directory, J: LeaseJournal, H: Hearing> Server<D, J, H> {
         let subnet = of_request(&self.subnets, self.serving.server, request);
         let rounds = self.rounds.lately(request.mac, now);
         let (said, reply) = match subnet {
+            _ if let Err(reason) = self.guard.admit(request, &question.who, now) => {
+                (Said::Nothing { reason }, None)
+            }
             None => (Said::Nothing { reason: "it is on no subnet that is served" }, None),
             Some(subnet) => match subnet.mode {
                 Mode::Off => (Said::Nothing { reason: "its subnet is switched off" }, None),

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// From the boot script to the claim, at most; kernel and initramfs are fetched in between.
 pub const BOOT_ID_LIVES: Duration = Duration::from_secs(15 * 60);
 
+/// Stands in a preview where a secret would.
+pub const REDACTED: &str = "REDACTED";
+
 /// What a script makes iPXE do. The text is made by the typed builder, which refuses values that would be more than
 /// one word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +137,7 @@ async fn decide(app: &App, machine: &Machine, told: &Told, door: Door) -> Result
         let boot_id = fresh()?;
         let expires = app.engine().now() + BOOT_ID_LIVES;
         // The script's values are checked before anything is recorded.
-        let script = Script::Agent { arguments: arguments(app, machine, &boot_id), door };
+        let script = Script::Agent { arguments: arguments(app, Some(machine), &boot_id.reveal()), door };
         (app.scripts())(&script).map_err(ApiError::internal)?;
         let event = Event::ScriptServed { boot_hash: boot_id.hash(), expires };
         match accepted(app.engine().submit(machine.id, &event).await?) {
@@ -157,18 +160,32 @@ async fn disk_boot(app: &App, machine: &Machine) -> Result<Option<DiskBoot>> {
     Ok(hardware.and_then(|hardware| hardware.quirks.disk))
 }
 
+/// The script that the machine would get now, without a boot id: none is minted, nothing is recorded.
+pub async fn preview(app: &App, machine: Option<&Machine>) -> Result<String> {
+    let door = Door::Plain;
+    let script = match machine {
+        None if app.settings().discovery => Script::Agent { arguments: arguments(app, None, REDACTED), door },
+        None => Script::Nothing,
+        Some(machine) if boots(machine) == Boot::Agent => {
+            Script::Agent { arguments: arguments(app, Some(machine), REDACTED), door }
+        }
+        Some(machine) => Script::Disk { by: disk_boot(app, machine).await? },
+    };
+    (app.scripts())(&script).map_err(ApiError::internal)
+}
+
 async fn still_boots_agent(app: &App, machine: &Machine, boot_id: &BootId) -> Result<bool> {
     let now = store::machines::find(&mut app.db().read().await?, machine.id).await?;
     Ok(now.and_then(|m| m.boot).is_some_and(|b| b.hash == boot_id.hash()))
 }
 
-fn arguments(app: &App, machine: &Machine, boot_id: &BootId) -> Vec<Argument> {
+fn arguments(app: &App, machine: Option<&Machine>, boot_id: &str) -> Vec<Argument> {
     let ours = [
         Argument::Pair(cmdline::SERVER, app.settings().plain_url.clone()),
-        Argument::Pair(cmdline::BOOT_ID, boot_id.reveal()),
+        Argument::Pair(cmdline::BOOT_ID, boot_id.to_owned()),
         Argument::Pair(cmdline::SERVER_KEY, app.key().public()),
     ];
-    let declared = machine.target().map(|t| t.kernel_arguments.clone()).unwrap_or_default();
+    let declared = machine.and_then(Machine::target).map(|t| t.kernel_arguments.clone()).unwrap_or_default();
     let words = app.settings().kernel_arguments.iter().cloned().chain(declared).map(Argument::Word);
     ours.into_iter().chain(words).collect()
 }

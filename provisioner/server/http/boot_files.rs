@@ -4,23 +4,19 @@
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Path, Request, State},
-    http::{HeaderValue, Response, StatusCode, header},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
 use bytes::Bytes;
-use futures_util::stream;
 use provisioner_wire::ids::hex;
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr},
     path::{Path as FilePath, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 
 pub const KERNEL: &str = "vmlinuz";
@@ -53,28 +49,10 @@ pub enum LoadError {
     Changed { path: PathBuf, found: String, expected: String },
 }
 
-/// One answer's end: how much of it went out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
-    pub peer: IpAddr,
-    pub file: String,
-    /// Handed to the connection.
-    pub bytes: usize,
-    /// Asked for.
-    pub of: usize,
-    pub milliseconds: u64,
-}
-
-/// Where the ends of answers are told. Must not block.
-pub trait Hearing: Send + Sync + 'static {
-    fn served(&self, served: Served);
-}
-
 /// The files by name, with their ETags.
 #[derive(Clone)]
 pub struct BootFiles {
     files: Arc<BTreeMap<String, (Bytes, HeaderValue)>>,
-    hearing: Option<Arc<dyn Hearing>>,
 }
 
 impl std::fmt::Debug for BootFiles {
@@ -107,7 +85,7 @@ impl BootFiles {
             check(path, &bytes)?;
             insert(&mut files, name, bytes);
         }
-        Ok(Self { files: Arc::new(files), hearing: None })
+        Ok(Self { files: Arc::new(files) })
     }
 
     /// Adds [`SIGNED_AGENT`]: kernel and initramfs as one signed file.
@@ -126,13 +104,7 @@ impl BootFiles {
             let bytes = read(path)?;
             insert(&mut files, name, bytes);
         }
-        Ok(Self { files: Arc::new(files), ..self })
-    }
-
-    /// Tells `hearing` what [`Self::router`] serves.
-    #[must_use]
-    pub fn heard_by(self, hearing: Arc<dyn Hearing>) -> Self {
-        Self { hearing: Some(hearing), ..self }
+        Ok(Self { files: Arc::new(files) })
     }
 
     pub fn files(&self) -> impl Iterator<Item = (String, Bytes)> + '_ {
@@ -169,8 +141,11 @@ fn insert(files: &mut BTreeMap<String, (Bytes, HeaderValue)>, name: &str, bytes:
     files.insert(name.to_owned(), (bytes.into(), etag));
 }
 
-async fn file(State(files): State<BootFiles>, Path(name): Path<String>, request: Request) -> Response<Body> {
-    let headers = request.headers();
+async fn file(
+    State(files): State<BootFiles>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
     let Some((bytes, etag)) = files.files.get(&name) else {
         return (StatusCode::NOT_FOUND, "no such boot file\n").into_response();
     };
@@ -183,55 +158,15 @@ async fn file(State(files): State<BootFiles>, Path(name): Path<String>, request:
     let unchanged = headers.get(header::IF_RANGE).is_none_or(|wanted| wanted == etag);
     let asked = headers.get(header::RANGE).and_then(|v| v.to_str().ok()).filter(|_| unchanged);
     match asked.map_or(Range::Whole, |text| range(text, bytes.len())) {
-        Range::Whole => (common, files.body(&name, bytes.clone(), &request)).into_response(),
+        Range::Whole => (common, bytes.clone()).into_response(),
         Range::Part(from, to) => {
-            let part = files.body(&name, bytes.slice(from..to), &request);
+            let part = bytes.slice(from..to);
             let place = format!("bytes {from}-{}/{}", to - 1, bytes.len());
             (StatusCode::PARTIAL_CONTENT, common, [(header::CONTENT_RANGE, place)], part).into_response()
         }
         Range::Outside => {
             let place = format!("bytes */{}", bytes.len());
             (StatusCode::RANGE_NOT_SATISFIABLE, common, [(header::CONTENT_RANGE, place)]).into_response()
-        }
-    }
-}
-
-/// An answer on its way. Dropped: it has ended, whole or not.
-struct Sending {
-    left: Bytes,
-    served: Served,
-    since: Instant,
-    hearing: Arc<dyn Hearing>,
-}
-
-/// Small enough that what a client left behind shows, large enough to cost nothing.
-const PIECE: usize = 64 << 10;
-
-impl BootFiles {
-    fn body(&self, name: &str, bytes: Bytes, request: &Request) -> impl IntoResponse + use<> {
-        let length = [(header::CONTENT_LENGTH, bytes.len())].map(|(name, number)| (name, number.to_string()));
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let (Some(hearing), Some(ConnectInfo(peer))) = (&self.hearing, peer) else {
-            return (length, Body::from(bytes));
-        };
-        let (peer, file, of) = (peer.ip().to_canonical(), name.to_owned(), bytes.len());
-        let served = Served { peer, file, bytes: 0, of, milliseconds: 0 };
-        let sending = Sending { left: bytes, served, since: Instant::now(), hearing: hearing.clone() };
-        let pieces = stream::unfold(sending, async |mut sending| {
-            let piece = sending.left.split_to(sending.left.len().min(PIECE));
-            sending.served.bytes += piece.len();
-            (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), sending))
-        });
-        (length, Body::from_stream(pieces))
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        // Nothing went out: the answer to a HEAD.
-        if self.served.bytes > 0 {
-            let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.hearing.served(Served { milliseconds, ..self.served.clone() });
         }
     }
 }

@@ -84,6 +84,11 @@ pub trait Content: Send + Sync + 'static {
     /// the agent is not a second mint.
     fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>>;
 
+    /// The config as it would be rendered now, with [`super::boot::REDACTED`] for its token. Nothing is minted.
+    fn preview<'a>(&'a self, machine: &'a Machine) -> Answer<'a, Result<Config, String>> {
+        Box::pin(async move { Err(format!("nothing is rendered for {}", machine.name)) })
+    }
+
     /// The file of the declared image with this SHA-256.
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>>;
 

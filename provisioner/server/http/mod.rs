@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 pub mod boot;
 pub mod boot_files;
+pub mod boot_plane;
 pub mod checked;
 pub mod content;
 pub mod error;
@@ -24,8 +25,10 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::StatusCode,
+    middleware,
     routing::{get, post},
 };
+use boot_plane::BootPlane;
 use content::Content;
 use live::Live;
 use provisioner_wire::{channel::PrivateKey, order::path};
@@ -54,6 +57,7 @@ pub struct Parts {
     /// Makes iPXE scripts.
     pub scripts: Box<boot::Scripts>,
     pub live: Live,
+    pub boot_plane: Arc<dyn BootPlane>,
     pub settings: Settings,
 }
 
@@ -114,6 +118,10 @@ impl App {
         &self.0.live
     }
 
+    pub fn boot_plane(&self) -> &Arc<dyn BootPlane> {
+        &self.0.boot_plane
+    }
+
     pub fn settings(&self) -> &Settings {
         self.1.as_ref().map_or(&self.0.settings, |reached| &reached.settings)
     }
@@ -122,8 +130,9 @@ impl App {
 /// The plain listener: what firmware, iPXE and agents can speak. `boot_files` serves the kernel, the initramfs and
 /// the iPXE binaries. The API answers here only to this host itself.
 pub fn plain(app: &App, boot_files: Router) -> Router {
+    let witness = middleware::from_fn_with_state(app.boot_plane().clone(), boot_plane::witness);
+    let boot = Router::new().route("/boot/{file}", get(boot::script).head(boot::head));
     let routes = Router::new()
-        .route("/boot/{file}", get(boot::script).head(boot::head))
         .route(path::CLAIM, post(agent::claim))
         .route(path::ORDER, post(agent::order))
         .route(path::LICENCE, post(agent::licence))
@@ -133,7 +142,8 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route("/images/{sha256}", get(images::image))
         .route("/images/manifests/{sha256}", get(images::manifest))
         .route("/images/chunks/{sha256}", get(images::chunk));
-    let routes = routes.merge(common()).with_state(app.clone()).merge(boot_files);
+    let boot = boot.with_state(app.clone()).merge(boot_files).layer(witness);
+    let routes = routes.merge(common()).with_state(app.clone()).merge(boot);
     finish(routes.merge(listen::loopback_only(api::routes(app))))
 }
 
@@ -142,9 +152,10 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
 pub fn tls(app: &App, boot_files: Option<Router>) -> Router {
     let mut routes = common().with_state(app.clone());
     if let Some(files) = boot_files {
+        let witness = middleware::from_fn_with_state(app.boot_plane().clone(), boot_plane::witness);
         let script = get(boot::script_by_tls).head(boot::head);
-        routes =
-            routes.merge(Router::new().route("/boot/{file}", script).with_state(app.clone())).merge(files);
+        let boot = Router::new().route("/boot/{file}", script).with_state(app.clone());
+        routes = routes.merge(boot.merge(files).layer(witness));
     }
     finish(routes.merge(api::routes(app)))
 }

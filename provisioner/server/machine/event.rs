@@ -34,6 +34,8 @@ pub enum Event {
         workflow: Uuid,
     },
     Cancel,
+    /// The running workflow goes on although another DHCP server is heard.
+    DespiteRogue,
     Approve,
     Reject,
 
@@ -90,6 +92,11 @@ pub enum Event {
     },
 
     // What the engine records of its own acts.
+    /// It waits for another DHCP server to be silent.
+    Held {
+        generation: Generation,
+        reason: String,
+    },
     /// The server has started, and listens again: silence before this is not the agent's.
     Listening,
     /// Recorded before the act.
@@ -135,6 +142,8 @@ impl Event {
             Self::Inspect { .. } => "inspect",
             Self::Retry { .. } => "retry",
             Self::Cancel => "cancel",
+            Self::DespiteRogue => "despite-rogue",
+            Self::Held { .. } => "held",
             Self::Approve => "approve",
             Self::Reject => "reject",
             Self::Heard { .. } => "heard",

@@ -27,6 +27,8 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         Event::Inspect { workflow } => inspect(next, *workflow, now),
         Event::Retry { workflow } => retry(next, *workflow, now),
         Event::Cancel => cancel(next, now),
+        Event::DespiteRogue => despite_rogue(next, now),
+        Event::Held { generation, reason } => held(of_generation(next, *generation)?, reason, now),
         Event::Approve => approve(next, now),
         Event::Reject => reject(next, now),
         Event::Heard { .. } => Ok(next),
@@ -132,6 +134,8 @@ fn begin(mut machine: Machine, id: Uuid, kind: WorkflowKind, profile: Option<Str
         scripts: 0,
         boots: 0,
         done: Vec::new(),
+        held: None,
+        despite_rogue: false,
     });
     machine.licence = None;
     enter(machine, Phase::Assigned, format!("{kind} asked for"), now)
@@ -202,6 +206,32 @@ fn cancel(machine: Machine, now: Time) -> Change {
     } else {
         enter(machine, Phase::Available, "cancelled before any disk was touched", now)
     })
+}
+
+fn despite_rogue(mut machine: Machine, now: Time) -> Change {
+    let busy = machine.is_busy();
+    let Some(workflow) = machine.workflow.as_mut().filter(|_| busy) else {
+        return not_now(&machine, "it has no workflow that could go on");
+    };
+    workflow.despite_rogue = true;
+    if workflow.held.take().is_some() {
+        // The phase's deadline was not running while it was held.
+        machine.since = now;
+        machine.reason = "goes on although another DHCP server is heard: somebody wants it so".to_owned();
+    }
+    Ok(machine)
+}
+
+fn held(mut machine: Machine, reason: &str, now: Time) -> Change {
+    if !matches!(machine.phase, Phase::Powering | Phase::Inspected) {
+        return not_now(&machine, "there is nothing to hold back");
+    }
+    if let Some(workflow) = &mut machine.workflow {
+        workflow.held.get_or_insert(now);
+    }
+    reason.clone_into(&mut machine.reason);
+    machine.since = now;
+    Ok(machine)
 }
 
 fn approve(machine: Machine, now: Time) -> Change {
@@ -405,6 +435,7 @@ fn tried(mut machine: Machine, act: Act, now: Time) -> Change {
     let Some(workflow) = machine.workflow.as_mut() else {
         return refuse(RefusalKind::NotNow, "no workflow");
     };
+    workflow.held = None;
     let times = workflow.tried.get(&act).map_or(0, |t| t.times);
     workflow.tried.insert(act, Tried { times: times + 1, last: now, state: TriedState::InFlight });
     Ok(machine)

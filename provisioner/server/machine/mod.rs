@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod event;
+pub mod hold;
 pub mod lifecycle;
 pub mod state;
 pub mod time;

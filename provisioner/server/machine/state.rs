@@ -67,6 +67,12 @@ pub struct Workflow {
     pub boots: u32,
     /// Steps of this boot that are done.
     pub done: Vec<Step>,
+    /// Since when it waits for another DHCP server to be silent.
+    #[serde(default)]
+    pub held: Option<Time>,
+    /// Somebody wants it while another DHCP server is heard.
+    #[serde(default)]
+    pub despite_rogue: bool,
 }
 
 /// What a workflow makes of the machine, as it was declared when the workflow began.

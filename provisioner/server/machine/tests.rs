@@ -429,3 +429,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_leads_to_a_wipe_waits_while_another_dhcp_server_is_heard() {
+    use hold::{Foreign, HELD_MAX, HELD_PACE, Hold, can_hold, hold};
+    let foreign = |until| Foreign { server: "10.88.0.66".into(), until };
+    let begun = |event: Event| {
+        let machine = Machine::declared(MachineId(Uuid::nil()), "m".parse().unwrap(), true, Time(0));
+        let mut machine = on(&machine, &event, Time(1)).unwrap();
+        machine.phase = Phase::Powering;
+        machine
+    };
+    let workflow = Uuid::from_u128(9);
+    let provision = begun(Event::Provision { workflow, profile: "p".into() });
+    let want = wants(&provision, Time(2));
+    assert_eq!(want, Want::Do(Act::NetworkBoot));
+    assert_eq!(hold(&provision, &want, None, Time(2)), Hold::Free);
+    assert_eq!(hold(&provision, &want, Some(&foreign(Time(2))), Time(2)), Hold::Free, "it is silent again");
+    let far = foreign(Time(i64::MAX));
+    let Hold::Begin { reason } = hold(&provision, &want, Some(&far), Time(2)) else { panic!() };
+    assert!(reason.contains("10.88.0.66") && reason.contains("--despite-rogue"), "{reason}");
+
+    let record = |machine: &Machine, now| {
+        let event = Event::Held { generation: machine.generation, reason: reason.clone() };
+        on(machine, &event, now).unwrap()
+    };
+    let held = record(&provision, Time(2));
+    assert!(matches!(hold(&held, &want, Some(&far), Time(3)), Hold::Wait { .. }));
+    let again = Time(2) + HELD_PACE;
+    assert!(matches!(hold(&held, &want, Some(&far), again), Hold::Begin { .. }));
+    let late = Time(2) + HELD_MAX;
+    assert!(matches!(hold(&record(&held, again), &want, Some(&far), late), Hold::Expire { .. }));
+    // A deadline that passed while nobody looked is no end.
+    assert!(can_hold(&held, &Want::Expire { reason: "late".into() }));
+    assert!(!can_hold(&provision, &Want::Expire { reason: "late".into() }));
+
+    let goes_on = on(&held, &Event::DespiteRogue, Time(9)).unwrap();
+    assert_eq!(hold(&goes_on, &want, Some(&far), Time(10)), Hold::Free);
+    assert_eq!((goes_on.since, goes_on.workflow.as_ref().unwrap().held), (Time(9), None));
+    let ready = Machine { phase: Phase::Ready, ..provision };
+    assert!(on(&ready, &Event::DespiteRogue, Time(9)).is_err());
+    // Looking destroys nothing; the next workflow is not the one that somebody wanted.
+    let inspect = begun(Event::Inspect { workflow });
+    assert_eq!(hold(&inspect, &wants(&inspect, Time(2)), Some(&far), Time(2)), Hold::Free);
+    let failed = Machine { phase: Phase::Failed, ..goes_on };
+    let retried = on(&failed, &Event::Retry { workflow: Uuid::from_u128(10) }, Time(11)).unwrap();
+    assert!(!retried.workflow.unwrap().despite_rogue);
+}

@@ -3,6 +3,7 @@
 use super::House;
 use crate::{
     http::{
+        boot::REDACTED,
         checked,
         content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
         error::Problem,
@@ -16,7 +17,7 @@ use crate::{
     store::{Db, declared},
     token::{MintRequest, builtin},
 };
-use provisioner_wire::{MachineName, chunks::Sha, ids::hex};
+use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -113,6 +114,30 @@ impl Real {
         })
     }
 
+    /// The profile that is frozen for the workflow, or the one that the record names.
+    async fn previewed(&self, machine: &Machine) -> Result<Config, String> {
+        let hardware = self.hardware(machine).await?;
+        let frozen =
+            machine.target().map(|t| t.profile.clone()).filter(|p| machine.is_busy() && !p.is_null());
+        let profile: Profile = match frozen {
+            Some(frozen) => serde_json::from_value(frozen).map_err(|e| e.to_string())?,
+            None => {
+                let name =
+                    hardware.profile.as_ref().ok_or_else(|| format!("{} has no profile", machine.name))?;
+                let mut tx = self.db.read().await.map_err(|e| e.to_string())?;
+                let found = declared::get(&mut tx, declared::Kind::Profile, name.as_str()).await;
+                found.map_err(|e| e.to_string())?.ok_or_else(|| format!("there is no profile {name}"))?
+            }
+        };
+        let (site, token) = ((self.site)(&machine.name), builtin::dummy());
+        let mut config = os::config(&self.templates, &profile, &hardware, machine.generation, &site, &token)
+            .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        for file in &mut config.files {
+            file.contents = file.contents.replace(token.reveal(), REDACTED);
+        }
+        Ok(config)
+    }
+
     async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
         let mut tx = self.db.read().await.ok()?;
         let images: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await.ok()?;
@@ -147,6 +172,10 @@ impl Content for Real {
 
     fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>> {
         Box::pin(self.rendered(machine, now))
+    }
+
+    fn preview<'a>(&'a self, machine: &'a Machine) -> Answer<'a, Result<Config, String>> {
+        Box::pin(self.previewed(machine))
     }
 
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>> {

@@ -1,158 +1,194 @@
-//! What the boot plane hears, written into the timelines of the machines it is about.
+//! What the boot plane hears: counted here, and handed to the [`super::recorder`].
 
-use super::House;
+use super::signs;
 use crate::{
-    dhcp::{self, Heard, intake::Malformed},
-    http::boot_files::{self, Served},
-    machine::{Event, MachineId},
-    store::{self, Db, StoreError},
-    tftp::{self, End, Transferred},
-    workflow::Engine,
+    clock::Clock,
+    dhcp::{
+        self, Heard, Said,
+        intake::Malformed,
+        rogue::{Foreign, How, Kind},
+    },
+    doctor::sign::{Platform, Sign},
+    http::boot_plane::Fetched,
+    machine::Time,
+    tftp::{self, Transferred},
 };
-use anyhow::Result;
-use provisioner_wire::MachineName;
-use std::net::IpAddr;
-use std::sync::Arc;
-use tokio::{sync::mpsc, task::JoinSet};
+use provisioner_wire::Mac;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr},
+    sync::{Mutex, PoisonError},
+};
+use tokio::sync::mpsc;
 
-/// Things heard and not yet written down; more are dropped, and that is logged.
+/// Things heard and not yet written down; more are dropped, and counted.
 pub const HEARD_MAX: usize = 4096;
 
-/// One line for a machine's timeline.
-pub struct Line {
-    whose: Whose,
-    what: String,
+/// One thing heard.
+#[derive(Debug)]
+pub enum Line {
+    Sign { whose: Whose, at: Time, sign: Box<Sign>, address: Option<IpAddr> },
+    Foreign(Foreign),
 }
 
-enum Whose {
-    Machine(MachineName),
-    /// Whoever has a lease on this address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    Mac(Mac),
+    /// Whoever has this address.
     Address(IpAddr),
 }
 
-/// Hears without waiting: the line goes to the [`Recorder`], or is dropped where that is behind.
+/// Counts since the start, by what and why.
+#[derive(Debug, Default)]
+pub struct Counters(Mutex<BTreeMap<(&'static str, String), u64>>);
+
+impl Counters {
+    pub fn add(&self, what: &'static str, why: impl Into<String>) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((what, why.into())).or_default() += 1;
+    }
+
+    /// Everything counted as `what`.
+    pub fn of(&self, what: &str) -> BTreeMap<String, u64> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().filter(|((w, _), _)| *w == what).map(|((_, why), n)| (why.clone(), *n)).collect()
+    }
+}
+
+/// Names of [`Counters`].
+pub mod count {
+    /// DHCP packets by message.
+    pub const PACKETS: &str = "packets";
+    pub const MALFORMED: &str = "malformed";
+    /// Packets that got no answer, by reason.
+    pub const UNANSWERED: &str = "unanswered";
+    pub const TRANSFERS: &str = "transfers";
+    pub const FETCHES: &str = "fetches";
+    pub const UNKEPT: &str = "unkept";
+}
+
+/// Hears without waiting: the line goes to the recorder, or is dropped where that is behind.
 pub struct Ear {
     pub told: mpsc::Sender<Line>,
+    pub counters: std::sync::Arc<Counters>,
+    pub clock: Clock,
+    /// What each boot file is made for.
+    pub made_for: HashMap<String, Platform>,
+    /// Identifiers that mean this server.
+    pub ours: Vec<Ipv4Addr>,
 }
 
 impl Ear {
-    fn tell(&self, whose: Whose, what: String) {
-        if self.told.try_send(Line { whose, what }).is_err() {
-            tracing::warn!("the timeline is {HEARD_MAX} lines behind; a line was dropped");
+    fn tell(&self, line: Line) {
+        if self.told.try_send(line).is_err() {
+            self.counters.add(count::UNKEPT, "the timeline was behind");
         }
+    }
+
+    fn sign(&self, whose: Whose, at: Time, sign: Sign, address: Option<IpAddr>) {
+        self.tell(Line::Sign { whose, at, sign: Box::new(sign), address });
+    }
+
+    /// The last part of a path names the file.
+    fn made_for(&self, path: &str) -> Option<Platform> {
+        self.made_for.get(path.rsplit('/').next().unwrap_or(path)).copied()
+    }
+
+    /// A boot script or a boot file was asked for by HTTP.
+    pub fn fetched(&self, fetched: Fetched) {
+        self.counters.add(count::FETCHES, fetched.status.to_string());
+        let (made_for, peer) = (self.made_for(&fetched.path), fetched.peer);
+        // A script's name is its machine, whatever address it comes from.
+        let named = fetched.path.strip_prefix("/boot/").and_then(|f| f.strip_suffix(".ipxe")?.parse().ok());
+        let whose = named.map_or(Whose::Address(peer), Whose::Mac);
+        self.sign(whose, self.clock.now(), signs::fetch(fetched, made_for), None);
+    }
+
+    /// A machine that has chosen another server.
+    fn choice(&self, heard: &Heard) -> Option<Foreign> {
+        let server = heard.details.server.filter(|ip| !self.ours.contains(ip))?;
+        let answered = matches!(heard.said, Said::Offer { .. } | Said::Ack { .. } | Said::Nak { .. });
+        (heard.message == "request" && !answered).then_some(Foreign {
+            at: heard.at,
+            server,
+            mac: None,
+            kind: Kind::Unknown,
+            boot_file: None,
+            client: heard.mac,
+            how: How::Request,
+        })
     }
 }
 
 impl dhcp::Hearing for Ear {
     fn heard(&self, heard: Heard) {
-        let what = format!("dhcp {}", heard.line());
-        match heard.machine {
-            Some(machine) => self.tell(Whose::Machine(machine), what),
-            None => tracing::info!(mac = %heard.mac, "unknown machine: {what}"),
+        self.counters.add(count::PACKETS, heard.message);
+        if let Said::Nothing { reason } = &heard.said {
+            self.counters.add(count::UNANSWERED, *reason);
+        }
+        if heard.machine.is_none() {
+            tracing::debug!(mac = %heard.mac, "unknown machine: dhcp {}", heard.line());
+        }
+        let foreign = self.choice(&heard);
+        let given = match heard.said {
+            Said::Ack { ip, .. } if !ip.is_unspecified() => Some(ip),
+            _ => heard.details.address.filter(|_| heard.message == "request"),
+        };
+        let given = given.map(IpAddr::V4);
+        self.sign(Whose::Mac(heard.mac), heard.at, signs::packet(&heard), given);
+        if let Some(foreign) = foreign {
+            self.tell(Line::Foreign(foreign));
         }
     }
 
     fn malformed(&self, why: Malformed) {
         tracing::debug!("DHCP: ignored a packet: {why}");
+        self.counters.add(count::MALFORMED, why.to_string());
+    }
+
+    fn foreign(&self, foreign: Foreign) {
+        self.tell(Line::Foreign(foreign));
     }
 }
 
 impl dhcp::v6::Hearing for Ear {
     fn heard6(&self, heard: dhcp::v6::Heard) {
+        self.counters.add(count::PACKETS, heard.message);
+        if let dhcp::v6::Said::Nothing { reason } = &heard.said {
+            self.counters.add(count::UNANSWERED, *reason);
+        }
         if let (Some(other), Some(machine)) = (&heard.conflict, &heard.machine) {
             tracing::warn!(%machine, "its DHCPv6 identifier is that of machine {other}; was its disk cloned?");
         }
         let what = heard.line();
-        match heard.machine {
-            Some(machine) => self.tell(Whose::Machine(machine), what),
-            None => {
-                let duid = provisioner_wire::ids::hex(&heard.duid);
-                tracing::info!(mac = heard.mac.map(tracing::field::display), duid, "unknown machine: {what}");
-            }
-        }
+        let Some(mac) = heard.mac else {
+            let duid = provisioner_wire::ids::hex(&heard.duid);
+            tracing::info!(duid, "a machine without a MAC: {what}");
+            return;
+        };
+        let given = match heard.said {
+            dhcp::v6::Said::Reply { ip, .. } => ip.map(IpAddr::V6),
+            _ => None,
+        };
+        self.sign(Whose::Mac(mac), heard.at, Sign::Note { what }, given);
     }
 
     fn malformed6(&self, why: &(dyn std::error::Error + Send + Sync)) {
         tracing::debug!("DHCPv6: ignored a packet: {why}");
+        self.counters.add(count::MALFORMED, why.to_string());
     }
 }
 
 impl tftp::Hearing for Ear {
     fn transferred(&self, t: Transferred) {
         let end = match &t.end {
-            End::Complete => {
-                format!("{} bytes in {} ms, {} sent again", t.bytes, t.milliseconds, t.retransmits)
-            }
-            End::Aborted(why) => format!("ended by the client ({why})"),
-            End::Silent => format!("the client went silent ({} sent again)", t.retransmits),
-            End::Refused(why) => format!("refused ({why})"),
+            tftp::End::Complete => "complete",
+            tftp::End::Aborted(_) => "ended by the client",
+            tftp::End::Silent => "the client went silent",
+            tftp::End::Refused(_) => "refused",
         };
-        self.tell(Whose::Address(t.peer.ip()), format!("tftp {}: {end}", t.file));
-    }
-}
-
-impl boot_files::Hearing for Ear {
-    fn served(&self, served: Served) {
-        let Served { peer, file, bytes, of, milliseconds } = served;
-        let what = if bytes == of {
-            format!("http {file}: {bytes} bytes in {milliseconds} ms")
-        } else {
-            format!("http {file}: the client went away after {bytes} of {of} bytes")
-        };
-        self.tell(Whose::Address(peer), what);
-    }
-}
-
-/// An ear, and the recorder behind it as one of `parts`: it ends when the last ear is gone.
-pub fn listen(parts: &mut JoinSet<Result<()>>, house: &House, engine: &Engine) -> Arc<Ear> {
-    let (told, telling) = mpsc::channel(HEARD_MAX);
-    let recorder = Recorder { engine: engine.clone(), db: house.db.clone() };
-    parts.spawn(async move { recorder.run(telling).await });
-    Arc::new(Ear { told })
-}
-
-/// Writes what was heard into the timelines of the machines it is about.
-pub struct Recorder {
-    pub engine: Engine,
-    pub db: Db,
-}
-
-impl Recorder {
-    pub async fn run(self, mut telling: mpsc::Receiver<Line>) -> Result<()> {
-        while let Some(line) = telling.recv().await {
-            let recorded = async {
-                if let Some(id) = self.machine(&line.whose).await? {
-                    self.engine.record(id, &Event::Heard { what: line.what }).await?;
-                }
-                Ok::<_, StoreError>(())
-            };
-            if let Err(error) = recorded.await {
-                tracing::warn!("a line of the timeline was lost: {error}");
-            }
-        }
-        Ok(())
-    }
-
-    async fn machine(&self, whose: &Whose) -> Result<Option<MachineId>, StoreError> {
-        let mut tx = self.db.read().await?;
-        let name = match whose {
-            Whose::Machine(name) => Some(name.clone()),
-            Whose::Address(ip) => match ip.to_canonical() {
-                IpAddr::V6(ip) => {
-                    // EDK2 fetches by TFTP from its link-local address.
-                    if let Some(mac) = dhcp::v6::client::eui64(ip) {
-                        return Ok(store::machines::by_mac(&mut tx, mac).await?.map(|m| m.id));
-                    }
-                    store::leases6::find(&mut tx, &ip.to_string()).await?.and_then(|lease| lease.machine)
-                }
-                IpAddr::V4(ip) => {
-                    let leases = store::leases::all(&mut tx).await?;
-                    leases.into_iter().find(|l| l.ip == ip.to_string()).and_then(|l| l.machine)
-                }
-            }
-            .and_then(|name| name.parse().ok()),
-        };
-        let Some(name) = name else { return Ok(None) };
-        Ok(store::machines::by_name(&mut tx, &name).await?.map(|m| m.id))
+        self.counters.add(count::TRANSFERS, end);
+        let (made_for, whose) = (self.made_for(&t.file), Whose::Address(t.peer.ip().to_canonical()));
+        self.sign(whose, self.clock.now(), signs::transfer(t, made_for), None);
     }
 }

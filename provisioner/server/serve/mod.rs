@@ -10,6 +10,9 @@ mod hearing;
 mod images;
 mod lease_journal;
 mod lease_journal6;
+mod recorder;
+mod signs;
+mod what_if;
 
 pub use hardware::check;
 
@@ -29,6 +32,7 @@ use crate::{
     workflow::{Engine, perform::Performer},
 };
 use anyhow::{Context, Result};
+use boot_plane::Plane;
 use provisioner_wire::{MachineName, channel::PrivateKey};
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
@@ -80,15 +84,14 @@ async fn serve(config: Config) -> Result<()> {
     let engine = Engine::new(house.db.clone(), house.clock.clone());
     hardware::declare_all(&house, &engine).await?;
     print_first_token(&house).await?;
-    let app = app(&house, &engine, &plain, &secure)?;
+    let (plane, telling) = Plane::open(&house, &files, plain.address(), secure.address()).await?;
+    let app = app(&house, &engine, &plain, &secure, plane.clone())?;
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let hands = Arc::new(performer(&house));
     let running = engine.clone();
     parts.spawn(async move { running.run(hands).await.context("the engine") });
-    let ear = hearing::listen(&mut parts, &house, &engine);
-    let files = files.heard_by(ear.clone());
     let db = house.db.clone();
     parts.spawn(async move { keep_log_short(&db).await });
     let ending = until(stopped.clone());
@@ -101,7 +104,7 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
-    boot_plane::start(&mut parts, &house, &app, ear, &files, plain_address, secure_address).await?;
+    plane.start(&mut parts, &house, &app, &files, (telling, plain_address)).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
         signal = signal() => signal,
@@ -184,7 +187,7 @@ fn boot_files(boot: &config::Boot) -> Result<BootFiles> {
     Ok(files)
 }
 
-fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound) -> Result<App> {
+fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound, boot_plane: Arc<Plane>) -> Result<App> {
     let plain_url = house.config.http.plain_url(plain.address().port());
     let tls_url = house.config.http.tls_url(secure.address().port());
     let scripts = script::Builder::new(&plain_url)
@@ -206,6 +209,7 @@ fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound) -> Result<
         content: Box::new(content::Real::new(house)),
         scripts: Box::new(move |script| scripts.text(script)),
         live: Live::default(),
+        boot_plane,
         settings,
     }))
 }

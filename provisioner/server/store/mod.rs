@@ -8,6 +8,8 @@ pub mod api_tokens;
 pub mod audit;
 pub mod declared;
 pub mod events;
+pub mod foreign_servers;
+pub mod heard;
 pub mod leases;
 pub mod leases6;
 pub mod machines;
@@ -151,6 +153,8 @@ pub fn statements() -> Vec<&'static str> {
         audit::STATEMENTS,
         declared::STATEMENTS,
         events::STATEMENTS,
+        foreign_servers::STATEMENTS,
+        heard::STATEMENTS,
         leases::STATEMENTS,
         leases6::STATEMENTS,
         machines::STATEMENTS,

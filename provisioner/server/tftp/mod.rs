@@ -96,6 +96,8 @@ pub struct Transferred {
     pub acknowledged: usize,
     /// As negotiated; 0 where no transfer began.
     pub block_size: usize,
+    /// The client has said anything after its request.
+    pub heard: bool,
     pub retransmits: u32,
     pub milliseconds: u64,
     pub end: End,

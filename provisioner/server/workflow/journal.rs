@@ -1,7 +1,7 @@
 //! What a turn needs of a store: one machine's row, its inbox, the trail, all in one transaction.
 
 use crate::{
-    machine::{Event, Machine, MachineId, Time, Verdict},
+    machine::{Event, Machine, MachineId, Time, Verdict, hold::Foreign},
     store::{self, Db, StoreError, Tx, audit::Entry, events::Stored},
 };
 use std::future::Future;
@@ -36,6 +36,8 @@ pub trait Unit: Send {
     fn settle(&mut self, seq: i64, verdict: &Verdict)
     -> impl Future<Output = Result<(), Self::Error>> + Send;
     fn audit(&mut self, entry: &Entry) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// A DHCP server that is not ours and holds workflows back now.
+    fn foreign(&mut self, now: Time) -> impl Future<Output = Result<Option<Foreign>, Self::Error>> + Send;
     fn commit(self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
@@ -73,6 +75,11 @@ impl Unit for Tx {
 
     async fn audit(&mut self, entry: &Entry) -> Result<(), StoreError> {
         store::audit::append(self, entry).await
+    }
+
+    async fn foreign(&mut self, now: Time) -> Result<Option<Foreign>, StoreError> {
+        let blocking = store::foreign_servers::blocking(self, now).await?;
+        Ok(blocking.map(|(server, until)| Foreign { server, until }))
     }
 
     async fn commit(self) -> Result<(), StoreError> {

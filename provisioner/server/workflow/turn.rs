@@ -5,6 +5,7 @@ use crate::{
     crash,
     machine::{
         self, Act, ActResult, Event, Machine, MachineId, Refusal, RefusalKind, Time, Verdict,
+        hold::{HELD_PACE, Hold, can_hold, hold},
         state::TriedState,
         wants::{Want, wants},
     },
@@ -111,19 +112,38 @@ impl<U: Unit> Fold<U> {
     async fn decide(&mut self, now: Time) -> Result<(Option<Act>, Option<Time>), U::Error> {
         // A deadline leads to Failed, or once more to Powering: two rounds are enough, and there is never a third.
         for _ in 0..2 {
-            match wants(&self.machine, now) {
+            let want = wants(&self.machine, now);
+            let foreign = match can_hold(&self.machine, &want) {
+                true => self.unit.foreign(now).await?,
+                false => None,
+            };
+            match hold(&self.machine, &want, foreign.as_ref(), now) {
+                Hold::Free => {}
+                Hold::Wait { until } => return Ok((None, Some(until))),
+                Hold::Begin { reason } => {
+                    self.own(Event::Held { generation: self.machine.generation, reason }, now).await?;
+                    return Ok((None, Some(now + HELD_PACE)));
+                }
+                Hold::Expire { reason } => {
+                    self.expire(reason, now).await?;
+                    continue;
+                }
+            }
+            match want {
                 Want::Wait { until, .. } => return Ok((None, until)),
                 Want::Do(act) => {
                     self.own(Event::Tried { act, generation: self.machine.generation }, now).await?;
                     return Ok((Some(act), None));
                 }
-                Want::Expire { reason } => {
-                    let (phase, since) = (self.machine.phase, self.machine.since);
-                    self.own(Event::DeadlinePassed { phase, since, reason }, now).await?;
-                }
+                Want::Expire { reason } => self.expire(reason, now).await?,
             }
         }
         Ok((None, Some(now)))
+    }
+
+    async fn expire(&mut self, reason: String, now: Time) -> Result<(), U::Error> {
+        let (phase, since) = (self.machine.phase, self.machine.since);
+        self.own(Event::DeadlinePassed { phase, since, reason }, now).await
     }
 
     /// An event of the engine's own: appended and folded at once.

@@ -1,8 +1,11 @@
 //! `GET /api/v1/events`: server-sent events. `timeline` carries one event and its number; `machine` the machine as it
-//! is after; `progress` where a step stands (no number, may be left out); `resync` says that the listener was away too
+//! is after; `foreign-server` the other DHCP servers that are heard; `progress` where a step stands (no number, may be left out); `resync` says that the listener was away too
 //! long and must read the machines anew.
 
-use super::view::{self, EventView};
+use super::{
+    boot_plane::foreign_views,
+    view::{self, EventView},
+};
 use crate::{
     http::{
         App,
@@ -39,7 +42,7 @@ pub struct Wanted {
 /// Changes as they happen
 #[utoipa::path(get, path = "/api/v1/events", tag = "server",
     params(Wanted, ("Last-Event-ID" = Option<i64>, Header, description = "Go on after this event")),
-    responses((status = 200, description = "Events: timeline, machine, progress, resync",
+    responses((status = 200, description = "Events: timeline, machine, progress, foreign-server, resync",
                content_type = "text/event-stream", body = String)))]
 pub async fn stream(
     State(app): State<App>,
@@ -76,10 +79,12 @@ impl Feed {
     async fn run(&mut self) {
         let mut newest = self.app.engine().newest();
         let mut progress = self.app.live().subscribe();
+        let mut foreign = self.app.boot_plane().changed();
         loop {
             let done = tokio::select! {
                 () = self.send.closed() => Err(Gone),
                 _ = tokio::time::timeout(TIMER, newest.changed()) => self.news().await,
+                Ok(()) = foreign.changed() => self.foreign().await,
                 heard = progress.recv() => match heard {
                     Ok(machine) => self.machine(machine, "progress").await,
                     // Progress that was missed costs nothing: the next one carries it.
@@ -135,6 +140,14 @@ impl Feed {
             Ok(view) => self.put(Event::default().event(kind), &view).await,
             Err(_) => Ok(()),
         }
+    }
+
+    /// Another DHCP server was heard that is not allowed.
+    async fn foreign(&self) -> std::result::Result<(), Gone> {
+        let Ok(mut tx) = self.app.db().read().await else { return Ok(()) };
+        let Ok(all) = foreign_views(&mut tx, self.app.engine().now()).await else { return Ok(()) };
+        let blocking: Vec<_> = all.into_iter().filter(|server| server.blocks).collect();
+        self.put(Event::default().event("foreign-server"), &blocking).await
     }
 
     async fn resync(&self) {

@@ -1,11 +1,14 @@
 //! REST under `/api/v1`: the same records as `hardware/`, and the workflows. The OpenAPI document is made of these
 //! handlers; `openapi.json` in the repository is a copy that a test compares.
 
+pub mod boot_plane;
 pub mod declared;
 pub mod events;
+pub mod explain;
 pub mod machines;
 pub mod other;
 pub mod view;
+pub mod what_if;
 pub mod workflows;
 
 use super::{App, auth, error::ProblemDetails};
@@ -48,6 +51,9 @@ fn documented() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(other::version))
         .routes(routes!(other::leases))
+        .routes(routes!(boot_plane::show))
+        .routes(routes!(explain::explain))
+        .routes(routes!(what_if::what_if))
         .routes(routes!(events::stream))
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::show))
@@ -60,6 +66,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(workflows::release))
         .routes(routes!(workflows::inspect))
         .routes(routes!(workflows::cancel))
+        .routes(routes!(workflows::despite_rogue))
         .routes(routes!(workflows::retry))
         .routes(routes!(workflows::approve))
         .routes(routes!(workflows::reject))

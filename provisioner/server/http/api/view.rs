@@ -112,7 +112,8 @@ impl EventView {
 }
 
 /// The event in words.
-fn text(event: &Event) -> String {
+/// What happened, for a person.
+pub fn text(event: &Event) -> String {
     match event {
         Event::Declared { .. } => "declared".to_owned(),
         Event::Provision { profile, .. } => format!("asked to provision as {profile}"),
@@ -120,6 +121,8 @@ fn text(event: &Event) -> String {
         Event::Inspect { .. } => "asked to inspect".to_owned(),
         Event::Retry { .. } => "asked to try again".to_owned(),
         Event::Cancel => "asked to cancel".to_owned(),
+        Event::DespiteRogue => "asked to go on although another DHCP server is heard".to_owned(),
+        Event::Held { reason, .. } => format!("waits: {reason}"),
         Event::Approve => "approved".to_owned(),
         Event::Reject => "rejected".to_owned(),
         Event::Heard { what } => what.clone(),

@@ -126,6 +126,17 @@ pub async fn cancel(State(app): State<App>, Path(name): Path<String>) -> Result<
     simply(&app, &name, Event::Cancel).await
 }
 
+/// Go on although another DHCP server is heard
+///
+/// Holds for the running workflow: provisioning and wiping wait while a DHCP server that is not ours is on the network.
+#[utoipa::path(post, path = "/api/v1/machines/{name}/despite-rogue", tag = "workflows",
+    params(("name" = String, Path)),
+    responses((status = 200, description = "It goes on", body = MachineView),
+              (status = 409, description = "No workflow runs", body = ProblemDetails)))]
+pub async fn despite_rogue(State(app): State<App>, Path(name): Path<String>) -> Result<Json<MachineView>> {
+    simply(&app, &name, Event::DespiteRogue).await
+}
+
 /// Try the failed workflow again
 #[utoipa::path(post, path = "/api/v1/machines/{name}/retry", tag = "workflows",
     params(("name" = String, Path)),

@@ -58,7 +58,8 @@ fn ours(project: &Project, program: &Path, place: &Place, folder: &Path) -> Resu
     let [from, to] = POOL;
     let config = format!(
         "data_dir = \"data\"\ntemplates_dir = {:?}\ndiscovery = false\n\n[http]\nlisten = \"{SERVER}:8080\"\n\
-         tls_listen = \"{SERVER}:8443\"\npublic_host = \"{SERVER}\"\n\n[[dhcp]]\ninterface = \"{INTERFACE}\"\n\n\
+         tls_listen = \"{SERVER}:8443\"\npublic_host = \"{SERVER}\"\n\n[[dhcp]]\ninterface = \"{INTERFACE}\"\n\
+         limits = {{ unknown_per_port = 0, unknown_per_relay = 0, unknown_per_second = 0 }}\n\n\
          [[dhcp.subnets]]\nnetwork = \"{NETWORK}\"\npools = [[\"{from}\", \"{to}\"]]\nrouter = \"{SERVER}\"\n\
          dns = [\"{SERVER}\"]\n\n[boot]\nipxe_dir = \".\"\nkernel = \"vmlinuz\"\ninitramfs = \"initramfs.img\"\n",
         project.root.join("templates").display().to_string()
