@@ -71,6 +71,8 @@ pub struct Transfer {
     sent_at: Duration,
     /// What is in flight was sent once only, and so its answer can be measured.
     sent_once: bool,
+    /// A gap at the beginning of this window was heard of, and answered.
+    gap_told: bool,
     /// `None` before the first acknowledgement.
     heard_at: Option<Duration>,
     /// Sent again in a row without an acknowledgement that brought anything new.
@@ -98,6 +100,7 @@ impl Transfer {
             began_at: now,
             sent_at: now,
             sent_once: true,
+            gap_told: false,
             heard_at: None,
             silences: 0,
             retransmits: 0,
@@ -180,13 +183,15 @@ impl Transfer {
 
     /// An acknowledgement of nothing new. In lock-step it is a duplicate, and sending again would double all traffic from
     /// then on (RFC 1123 §4.2.3.1). In a window, the block before it says that its first block was lost (RFC 7440 §4):
-    /// once, for each packet behind the gap may bring the same news; and not as soon as it was sent, for such news is old.
+    /// once, for each packet behind the gap brings the same news, and answering each with a window would fill the way with
+    /// packets that are answered in their turn; and not as soon as it was sent, for such news is old.
     fn repeated(&mut self, block: u16, now: Duration) -> Next {
         let before_window = block == low_16_bits(self.base - 1);
         let can_be_an_answer = now.saturating_sub(self.sent_at) >= self.round_trip.least();
-        if !before_window || self.window == 1 || !can_be_an_answer {
+        if !before_window || self.window == 1 || !can_be_an_answer || self.gap_told {
             return Next::Nothing;
         }
+        self.gap_told = true;
         self.again(now)
     }
 
@@ -195,6 +200,7 @@ impl Transfer {
             self.round_trip.measure(now.saturating_sub(self.sent_at));
         }
         (self.heard_at, self.silences, self.sent_at, self.sent_once) = (Some(now), 0, now, true);
+        self.gap_told = false;
         Next::Send(self.in_flight())
     }
 

@@ -241,7 +241,13 @@ fn rfc7440_a_lost_first_block_is_sent_again_once() {
     assert_eq!(sent(transfer.hear(&ack(4), ms(20))), [5, 6, 7, 8]);
     assert_eq!(transfer.hear(&ack(4), ms(21)), Next::Nothing, "too early to be about 5 to 8");
     assert_eq!(sent(transfer.hear(&ack(4), ms(30))), [5, 6, 7, 8], "5 was lost");
-    assert_eq!(transfer.hear(&ack(4), ms(31)), Next::Nothing, "6, 7 and 8 bring the same news");
+    // A client that answers each packet, on a slow way: its answers come for seconds, and are not answered in their turn.
+    for late in [31, 40, 100, 1000, 3000] {
+        assert_eq!(transfer.hear(&ack(4), ms(late)), Next::Nothing, "6, 7 and 8 bring the same news");
+    }
+    assert_eq!(sent(transfer.silence(transfer.due())), [5, 6, 7, 8], "what is lost again waits for its time");
+    assert_eq!(sent(transfer.hear(&ack(5), ms(3500))), [6, 7, 8, 9]);
+    assert_eq!(sent(transfer.hear(&ack(5), ms(3600))), [6, 7, 8, 9], "a new gap is new");
 }
 
 #[test]
