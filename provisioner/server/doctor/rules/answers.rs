@@ -8,7 +8,7 @@ use crate::doctor::{
 };
 use std::time::Duration;
 
-/// The reasons of `dhcp` that rules know. `dhcp` has a test that it says the same.
+/// The reasons of `dhcp` that rules know; a test below holds them to its words.
 pub mod reason {
     pub const POOL_FULL: &str = "the pool has no free address";
     pub const NO_POOL: &str = "it has no reservation, and the subnet has no pool";
@@ -220,4 +220,20 @@ pub fn not_fetched(case: &Case) -> Option<Finding> {
         format!("{} has its address and was told to fetch {file}, and no request for it came", case.who()),
         format!("let {by} pass between the machine's subnet and this server; look at the subnet's router"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn dhcp_says_these_reasons() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("provisioner/server/dhcp");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let texts: Vec<String> =
+            files.filter(|p| p.is_file()).map(|p| std::fs::read_to_string(p).unwrap()).collect();
+        for reason in [reason::POOL_FULL, reason::NO_POOL, reason::NO_SUBNET, reason::LIMITED] {
+            assert!(texts.iter().any(|text| text.contains(&format!("\"{reason}"))), "{reason}");
+        }
+    }
 }
