@@ -117,20 +117,18 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// As [`ensure`], for packages with services: installing does not start them.
-pub fn ensure_stopped(wanted: &[&str]) -> Result<()> {
-    if wanted.iter().all(|package| is_installed(package)) {
-        return Ok(());
-    }
+/// Runs `install` while no package may start its service: DHCP servers and databases of the tests are started by them, in
+/// namespaces and folders of their own.
+fn without_services(install: impl FnOnce() -> Result<()>) -> Result<()> {
     let policy = Path::new("/usr/sbin/policy-rc.d");
     if policy.exists() {
-        return ensure(wanted);
+        return install();
     }
     // Debian's own way (invoke-rc.d(8)): 101 forbids every action.
     fs::write(policy, "#!/bin/sh\nexit 101\n")
         .and_then(|()| fs::set_permissions(policy, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("{}: as root?", policy.display()))?;
-    let done = ensure(wanted);
+    let done = install();
     fs::remove_file(policy).with_context(|| policy.display().to_string())?;
     done
 }
@@ -193,5 +191,5 @@ pub fn apt(arguments: &[&str]) -> Result<()> {
         .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive");
-    process::output(&mut command).map(|_| ())
+    without_services(|| process::output(&mut command).map(|_| ()))
 }

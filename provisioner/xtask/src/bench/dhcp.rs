@@ -74,7 +74,7 @@ const MICROSECONDS: &str = "µs/exchange";
 pub fn main(options: &Options) -> Result<ExitCode> {
     let project = Project::here()?;
     if Namespace::role() != Role::Inside {
-        packages::ensure_stopped(packages::BENCH_DHCP)?;
+        packages::ensure(packages::BENCH_DHCP)?;
         if options.program.is_none() {
             release_server(&project)?;
         }
