@@ -153,7 +153,7 @@ fn network_boot_reaches_the_agent(firmware: Firmware) {
     let _dhcp = stand_in::start(&assets, folder.path());
     let mut vm = Vm::start(VmSpec::new("netboot", firmware, folder.path())).unwrap();
     let agent = vm.wait_for("provisioner agent, PID 1", patience(30)).unwrap();
-    let lease = vm.wait_for("has a lease after", patience(30)).unwrap();
+    let lease = vm.wait_for("has an address after", patience(30)).unwrap();
     eprintln!(
         "agent, {firmware:?}: PID 1 after {:.1} s, lease after {:.1} s",
         agent.as_secs_f64(),
