@@ -7,7 +7,7 @@
 //! ```
 
 use super::qcow2::Disk;
-use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack};
+use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack, zeros::is_zero};
 use provisioner_wire::{
     chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
     ids::hex,
@@ -302,11 +302,6 @@ fn judge(whole: &Whole<'_>, raw: &Raw) -> Result<(), TakeInError> {
         }
         _ => Ok(()),
     }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    let (wide, rest) = bytes.as_chunks::<64>();
-    wide.iter().all(|c| c.iter().fold(0, |all, b| all | b) == 0) && rest.iter().all(|b| *b == 0)
 }
 
 fn read_manifest(path: &Path, root: &Sha) -> io::Result<Manifest> {

@@ -3,6 +3,7 @@
 
 pub mod hashing;
 pub mod limit;
+pub mod zeros;
 
 use liblzma::stream::{CONCATENATED, Stream};
 use provisioner_wire::order::ImageFormat;

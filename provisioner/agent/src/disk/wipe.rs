@@ -1,9 +1,10 @@
 //! Makes a disk empty: its metadata, or all of it.
 
 use super::{
-    buffer::{Aligned, is_zero},
+    buffer::Aligned,
     device::{Device, make_zero, reread_patiently, write_zeros},
 };
+use provisioner_unpack::zeros::is_zero;
 use provisioner_wire::order::WipeMethod;
 use std::io;
 

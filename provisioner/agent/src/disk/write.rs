@@ -2,7 +2,7 @@
 //! kept back; the body is written, flushed and read back; the ends come last. Any failure clears them again (I8).
 
 use super::{
-    buffer::{Aligned, BLOCK_BYTES, is_zero},
+    buffer::{Aligned, BLOCK_BYTES},
     device::{Device, make_zero, reread_patiently},
     held::{END_BYTES, Ends},
     table::TableError,
@@ -11,6 +11,7 @@ use crate::image::{
     ImageError, Streamed,
     hash::{Fingerprint, sha256_is_cheap},
 };
+use provisioner_unpack::zeros::is_zero;
 use provisioner_wire::ids::hex;
 use sha2::{Digest, Sha256};
 use std::io;

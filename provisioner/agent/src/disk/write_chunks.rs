@@ -3,12 +3,13 @@
 //! them (I8).
 
 use super::{
-    buffer::{Aligned, is_zero},
+    buffer::Aligned,
     device::{Device, make_zero},
     held::{END_BYTES, Ends},
     write::{WriteError, Written, fenced, finish},
 };
 use crate::image::{ImageError, chunks::Fetch, hash::Fingerprint};
+use provisioner_unpack::zeros::is_zero;
 use provisioner_wire::chunks::{Chunk, Manifest, Sha};
 use std::{
     io,
