@@ -64,6 +64,7 @@ fn target() -> Target {
         }),
         place: Some(Place { partition: PartitionSelector::Number(1), directory: "/seed".into() }),
         wipe: WipeMethod::Metadata,
+        read_back: None,
         token_ttl_ms: 3_600_000,
         ready_deadline_ms: 600_000,
         kernel_arguments: vec!["quiet".into()],

@@ -405,6 +405,7 @@ pub fn write_order(raw: &[u8], served: &[u8], format: ImageFormat) -> Order {
             raw_size_bytes: Some(raw.len() as u64),
             chunks: None,
         },
+        read_back: None,
     })
 }
 

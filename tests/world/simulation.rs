@@ -430,6 +430,7 @@ impl World {
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,
+                read_back: None,
                 token_ttl_ms: 3_600_000,
                 ready_deadline_ms: 1_800_000,
                 kernel_arguments: Vec::new(),

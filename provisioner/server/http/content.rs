@@ -6,7 +6,7 @@ use crate::{
     machine::{Machine, Time},
     store::declared::Kind,
 };
-use provisioner_wire::{Mac, MachineName, chunks::Sha, order::Config};
+use provisioner_wire::{Mac, MachineName, chunks::Sha, order::Config, wipe::SignedCertificate};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
@@ -94,6 +94,23 @@ pub trait Content: Send + Sync + 'static {
 
     /// The file of a manifest or a chunk with this SHA-256, which may not be there.
     fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf>;
+
+    /// What a disk of `disk_bytes` with the image of this manifest answers to a challenge.
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        Box::pin(async move {
+            Err(format!("{root}: no chunks for a disk of {disk_bytes} bytes ({})", nonce.len()))
+        })
+    }
+
+    /// Signs a wipe certificate with the site's key.
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Err(format!("no key to sign with: {certificate}"))
+    }
 
     /// Seals a secret for the store, bound to the machine and the field.
     fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;

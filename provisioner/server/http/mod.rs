@@ -7,6 +7,7 @@ pub mod auth;
 pub mod boot;
 pub mod boot_files;
 pub mod boot_plane;
+pub mod certificates;
 pub mod checked;
 pub mod content;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod images;
 pub mod listen;
 pub mod live;
 pub mod node;
+pub mod proof;
 pub mod script;
 pub mod script6;
 pub mod tls;
@@ -139,6 +141,8 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route(path::CONFIG, post(agent::config))
         .route(path::RESULT, post(agent::result))
         .route(path::PROGRESS, post(agent::progress))
+        .route(path::CHALLENGE, post(proof::challenge))
+        .route(path::READ_BACK, post(proof::read_back))
         .route("/images/{sha256}", get(images::image))
         .route("/images/manifests/{sha256}", get(images::manifest))
         .route("/images/chunks/{sha256}", get(images::chunk));

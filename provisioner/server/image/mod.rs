@@ -5,6 +5,7 @@ mod cache;
 pub mod chunks;
 mod format;
 mod qcow2;
+pub mod read_back;
 mod verify;
 
 use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};

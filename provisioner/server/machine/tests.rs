@@ -45,6 +45,7 @@ fn target(kind: WorkflowKind) -> Box<Target> {
         place: provision
             .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
         wipe: WipeMethod::Metadata,
+        read_back: None,
         token_ttl_ms: 3_600_000,
         ready_deadline_ms: 60_000,
         kernel_arguments: vec![],

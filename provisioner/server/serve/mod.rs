@@ -2,6 +2,7 @@
 
 mod boot_plane;
 mod boot_plane6;
+mod certificates;
 mod content;
 mod directory;
 mod grub;
