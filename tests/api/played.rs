@@ -19,6 +19,7 @@ use provisioner_wire::{
         WipeMethod, cmdline, path,
     },
     report::{Disk, HardwareReport},
+    wipe::SignedCertificate,
 };
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
@@ -86,6 +87,10 @@ pub fn token_of(boot_hash: &str) -> String {
 }
 
 impl Content for PlayedContent {
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Ok(SignedCertificate { certificate, signature: "played".into(), public_key: "played".into() })
+    }
+
     fn piece(&self, _: Piece, _: &Sha) -> Option<PathBuf> {
         None
     }

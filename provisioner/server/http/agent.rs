@@ -208,6 +208,9 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
 pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode> {
     let said: StepResult = spoken.read()?;
     let objection = certificates::objection(spoken.machine(), &said);
+    let is_wiped = said.step == Step::Wipe
+        && objection.is_none()
+        && matches!(said.outcome, provisioner_wire::order::Outcome::Done { .. });
     let outcome = match said.outcome {
         _ if objection.is_some() => {
             provisioner_wire::order::Outcome::Failed { reason: objection.unwrap_or_default() }
@@ -225,7 +228,9 @@ pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode
     };
     spoken.submit(&app, &event).await?;
     // After the engine has taken it, and before the agent is told so: it says it again until then.
-    certificates::keep(&app, &spoken, said.generation, said.wiped).await?;
+    if is_wiped {
+        certificates::keep(&app, &spoken, said.generation, said.wiped).await?;
+    }
     Ok(StatusCode::OK)
 }
 

@@ -50,6 +50,13 @@ pub(super) fn objection(machine: &Machine, said: &StepResult) -> Option<String> 
     None
 }
 
+/// True for a disk that the licence named, or, when the report is told again after the licence has ended, one that the
+/// machine has.
+fn is_of(machine: &Machine, wiped: &Wiped) -> bool {
+    let reported = || machine.report.iter().flat_map(|r| &r.disks).any(|disk| disk.identity() == wiped.disk);
+    machine.licence.as_ref().map_or_else(reported, |licence| licence.disks.contains(&wiped.disk))
+}
+
 /// Signs and keeps one certificate a disk. Again for the same wipe: those that are there stay.
 pub(super) async fn keep(
     app: &App,
@@ -58,6 +65,7 @@ pub(super) async fn keep(
     wiped: Vec<Wiped>,
 ) -> AgentResult<()> {
     let machine = spoken.machine();
+    let wiped: Vec<Wiped> = wiped.into_iter().filter(|wiped| is_of(machine, wiped)).collect();
     let Some(workflow) = machine.workflow.as_ref().filter(|_| !wiped.is_empty()) else { return Ok(()) };
     let spent = machine.licence.as_ref().and_then(|l| l.spent.as_ref());
     let mut tx = app.db().write().await?;

@@ -22,7 +22,7 @@ pub(crate) enum Fault {
     EraseFails,
     /// The drive says that it has erased itself.
     EraseLies,
-    /// From that byte on, one bit of what is read is turned.
+    /// From that byte on to the last MiB, one bit of what is read is turned.
     ReadsWrong(u64),
     /// Each operation takes so many milliseconds.
     Slow(u64),
@@ -38,6 +38,10 @@ pub(crate) struct Fake {
     pub sector: u32,
     pub faults: Vec<Fault>,
     pub operations: usize,
+    /// Whether a flush was the last thing that changed the disk.
+    pub flushed: bool,
+    /// It is an error to begin a read-back before a flush.
+    pub must_be_flushed: bool,
     /// What the drive can do to itself.
     pub can: Vec<Means>,
     /// Called after each operation that changed the disk.
@@ -46,7 +50,16 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
-        Self { bytes, sector: 512, faults: Vec::new(), operations: 0, can: Vec::new(), watch: None }
+        Self {
+            bytes,
+            sector: 512,
+            faults: Vec::new(),
+            operations: 0,
+            flushed: false,
+            must_be_flushed: true,
+            can: Vec::new(),
+            watch: None,
+        }
     }
 
     pub(crate) fn with(mut self, faults: &[Fault]) -> Self {
@@ -105,7 +118,9 @@ impl Device for Fake {
         let length = buffer.len();
         let from = self.wrapped(offset);
         buffer.copy_from_slice(self.place(from, length)?);
-        let wrong = self.faults.iter().any(|f| matches!(f, Fault::ReadsWrong(at) if offset >= *at));
+        let body = self.size() - (1 << 20);
+        let wrong =
+            self.faults.iter().any(|f| matches!(f, Fault::ReadsWrong(at) if offset >= *at && offset < body));
         if let (true, Some(byte)) = (wrong, buffer.first_mut()) {
             *byte ^= 1;
         }
@@ -114,6 +129,7 @@ impl Device for Fake {
 
     fn write_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
         self.operate()?;
+        self.flushed = false;
         let dropped = self.faults.iter().any(|f| match f {
             Fault::DropWrites => true,
             Fault::DropFrom(from) => offset >= *from,
@@ -144,7 +160,16 @@ impl Device for Fake {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.operate()
+        self.operate()?;
+        self.flushed = true;
+        Ok(())
+    }
+
+    fn drop_cache(&mut self) -> io::Result<()> {
+        if self.must_be_flushed && !self.flushed {
+            return Err(io::Error::other("read back before it was flushed"));
+        }
+        Ok(())
     }
 
     fn abilities(&mut self) -> Abilities {

@@ -198,6 +198,6 @@ mod tests {
         assert_eq!(size_of::<ScsiHeader>(), 88);
         assert_eq!((offset_of!(ScsiHeader, data), offset_of!(ScsiHeader, timeout_ms)), (16, 40));
         assert_eq!((offset_of!(ScsiHeader, user), offset_of!(ScsiHeader, status)), (56, 64));
-        assert_eq!((offset_of!(ScsiHeader, host_status), offset_of!(ScsiHeader, info)), (68, 84));
+        assert_eq!((offset_of!(ScsiHeader, host_status), offset_of!(ScsiHeader, info)), (68, 80));
     }
 }

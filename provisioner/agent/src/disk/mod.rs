@@ -8,6 +8,8 @@ pub mod device;
 mod drive;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod fault_tests;
 pub mod find;
 mod held;
 mod ioctl;
