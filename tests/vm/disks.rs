@@ -63,7 +63,7 @@ fn a_machine_with_1_gib_writes_an_image_of_8_gib_and_keeps_its_lease() {
         image: Some("large"),
         images: Some(images),
         dhcp: Some(
-            "[[dhcp]]\ninterface = \"br0\"\nlease_time = \"1m\"\n[[dhcp.subnets]]\nnetwork = \"10.88.0.0/24\"\n\
+            "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nlease_seconds = 60\nnetwork = \"10.88.0.0/24\"\n\
              pools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"10.88.0.1\"\n",
         ),
         ..Ways::default()
