@@ -6,6 +6,7 @@ use crate::{
         config::{DhcpConfig, check as check_dhcp},
         v6::{config::Dhcp6Config, subnet::Served},
     },
+    inventory::SignaturesRequired,
     tftp::config::TftpConfig,
 };
 use secrecy::SecretString;
@@ -36,6 +37,15 @@ pub struct Config {
     pub dhcp6: Vec<Served>,
     pub tftp: Option<TftpConfig>,
     pub boot: Boot,
+    pub signatures: Signatures,
+}
+
+/// What the site wants of images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signatures {
+    /// Which images need a signature: `none`, `all`, or their names.
+    pub required: SignaturesRequired,
 }
 
 #[derive(Debug, Clone)]
@@ -118,6 +128,8 @@ struct File {
     dhcp6: Vec<toml::Spanned<Dhcp6Config>>,
     tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
+    #[serde(default)]
+    signatures: Signatures,
 }
 
 fn sqlite() -> toml::Spanned<String> {
@@ -196,6 +208,7 @@ impl Config {
                 shim_dir: boot.shim_dir.as_deref().map(near),
                 arguments: boot.arguments,
             },
+            signatures: read.signatures,
         })
     }
 }
@@ -259,6 +272,11 @@ mod tests {
             ("console=ttyS0", "a\\nb", "is not one printable word"),
             ("[http]", "[http", "s.toml:3:"),
             ("[http]", "database = \"postgre://u:hunter2@h\"\n[http]", "s.toml:3:12: database must be"),
+            (
+                "[boot]",
+                "[signatures]\nrequired = \"some\"\n[boot]",
+                "s.toml:8:12: invalid value: string \"some\", expected \"none\", \"all\"",
+            ),
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             (
                 "[boot]",

@@ -24,7 +24,7 @@ use crate::{
         self, App, Parts, Settings, boot_files::BootFiles, firmware_tls, listen::Bound, live::Live, script,
         tls,
     },
-    image::Images,
+    image::{Images, trust::Trust},
     os::{self, Site},
     render::Templates,
     secret::{KeySource, Keyring},
@@ -142,7 +142,7 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
     };
     let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
-    let images = Arc::new(Images::keeping(&config.images_dir, &config.data_dir)?);
+    let images = Arc::new(images(&config, &clock)?);
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());
@@ -153,6 +153,12 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         ca_pem: ca_pem.clone(),
     };
     Ok(House { config, clock, db, keyring, templates, images, site: Arc::new(site) })
+}
+
+fn images(config: &Config, clock: &Clock) -> Result<Images> {
+    let (required, clock) = (config.signatures.required.clone(), clock.clone());
+    let trust = Trust::new(required, &config.images_dir, &config.data_dir, Box::new(move || clock.now()));
+    Ok(Images::keeping(&config.images_dir, &config.data_dir)?.trusting(trust))
 }
 
 /// The master key from `PROVISIONER_KEY_FILE` or `PROVISIONER_KEY`, where the site keeps it out of the data folder.
