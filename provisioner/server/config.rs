@@ -6,7 +6,7 @@ use crate::{
         config::{DhcpConfig, check as check_dhcp},
         v6::{config::Dhcp6Config, subnet::Served},
     },
-    inventory::SignaturesRequired,
+    inventory::{HttpUrl, SignaturesRequired, Size},
     tftp::config::TftpConfig,
 };
 use secrecy::SecretString;
@@ -38,6 +38,54 @@ pub struct Config {
     pub tftp: Option<TftpConfig>,
     pub boot: Boot,
     pub signatures: Signatures,
+    pub fleet: Fleet,
+}
+
+/// How images are served to many machines at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fleet {
+    /// The label of a machine that names its failure domain, `rack`.
+    pub domain_label: Option<String>,
+    /// Of image chunks in a second, of the whole server.
+    pub server_rate: Option<Size>,
+    /// The same for each failure domain.
+    pub domain_rate: Option<Size>,
+    /// Memory for chunks that many machines fetch; default 128MiB.
+    pub memory: Option<Size>,
+    pub caches: Vec<FleetCache>,
+}
+
+/// A `provisioner cache`, and the machines that ask it first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetCache {
+    pub url: HttpUrl,
+    /// Names of failure domains: values of `domain_label`.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Networks that machines have their addresses in.
+    #[serde(default)]
+    pub networks: Vec<ipnet::IpNet>,
+}
+
+impl Fleet {
+    fn check(&self) -> Result<(), String> {
+        if self.domain_label.is_none()
+            && (self.domain_rate.is_some() || self.caches.iter().any(|c| !c.domains.is_empty()))
+        {
+            return Err(
+                "domain_rate and caches.domains need domain_label: which label names the domain".into()
+            );
+        }
+        if [self.server_rate, self.domain_rate].into_iter().flatten().any(|rate| rate.0 == 0) {
+            return Err("a rate of 0 would send nothing: leave it out for no limit".into());
+        }
+        match self.caches.iter().find(|c| c.domains.is_empty() && c.networks.is_empty()) {
+            Some(cache) => Err(format!("the cache {} is near nobody: give domains or networks", cache.url)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the site wants of images.
@@ -130,6 +178,7 @@ struct File {
     boot: toml::Spanned<Boot>,
     #[serde(default)]
     signatures: Signatures,
+    fleet: Option<toml::Spanned<Fleet>>,
 }
 
 fn sqlite() -> toml::Spanned<String> {
@@ -188,6 +237,9 @@ impl Config {
         let dhcp6: Vec<_> = read.dhcp6.iter().map(|one| one.get_ref().clone()).collect();
         let dhcp6 = Served::all(&dhcp6)
             .map_err(|e| wrong(read.dhcp6.get(e.at()).map(toml::Spanned::span), e.to_string()))?;
+        if let Some(fleet) = &read.fleet {
+            fleet.get_ref().check().map_err(|what| wrong(Some(fleet.span()), what))?;
+        }
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -209,6 +261,7 @@ impl Config {
                 arguments: boot.arguments,
             },
             signatures: read.signatures,
+            fleet: read.fleet.map(toml::Spanned::into_inner).unwrap_or_default(),
         })
     }
 }
@@ -277,6 +330,12 @@ mod tests {
                 "[signatures]\nrequired = \"some\"\n[boot]",
                 "s.toml:8:12: invalid value: string \"some\", expected \"none\", \"all\"",
             ),
+            (
+                "[boot]",
+                "[fleet]\ndomain_rate = \"1MiB\"\n[boot]",
+                "s.toml:7:1: domain_rate and caches.domains need",
+            ),
+            ("[boot]", "[[fleet.caches]]\nurl = \"http://c\"\n[boot]", "the cache http://c is near nobody"),
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             (
                 "[boot]",
