@@ -16,6 +16,7 @@ pub mod matching;
 pub mod password;
 mod problem;
 pub mod profile;
+pub mod signature;
 pub mod values;
 
 pub use check::check;
@@ -31,9 +32,10 @@ pub use problem::Problem;
 pub use profile::{
     DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,
 };
+pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
-    Size,
+    Sha512Hex, Size,
 };
 
 use serde::Serialize;

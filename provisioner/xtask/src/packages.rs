@@ -55,6 +55,8 @@ pub const TESTS: &[&str] = &[
     "iproute2",
     "isc-dhcp-client",
     "isc-dhcp-relay",
+    "minisign",
+    "openssl",
     "postgresql",
     "python3-venv",
     "tftp-hpa",
