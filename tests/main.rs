@@ -14,6 +14,7 @@ mod fuzz;
 mod install;
 mod postgres;
 mod refusals;
+mod sources;
 mod tftp;
 mod tidy;
 mod trust;

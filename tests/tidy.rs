@@ -57,7 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("config", &["dhcp", "inventory", "tftp"]),
+    ("config", &["dhcp", "image", "inventory", "tftp"]),
     ("cli", &["config", "serve", "inventory"]),
     ("clock", &["machine"]),
     ("crash", &[]),

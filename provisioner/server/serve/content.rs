@@ -1,14 +1,17 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::House;
+use super::{House, images};
 use crate::{
     http::{
         boot::REDACTED,
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
+        content::{
+            Answer, Change, Checked, Content, Declared, Facts, ImageCheck, ImageState, ImagesRemoved, Piece,
+            Rendered,
+        },
         error::Problem,
     },
-    image::Images,
+    image::{ImageError, Images},
     inventory::{Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
@@ -82,7 +85,11 @@ impl Real {
         drop(tx);
         let image =
             image.ok_or_else(|| problem("profile.image", format!("there is no image {}", profile.image)))?;
-        self.images.verified(&image).await.map_err(|e| problem("profile.image", e.to_string()))?;
+        match self.images.verified(&image).await {
+            // The engine fetches it before any power change.
+            Ok(_) | Err(ImageError::NotFetched { .. }) => {}
+            Err(error) => return Err(problem("profile.image", error.to_string())),
+        }
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };
@@ -163,6 +170,18 @@ impl Real {
 }
 
 impl Content for Real {
+    fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {
+        Box::pin(images::state(&self.db, &self.images, name))
+    }
+
+    fn verify_image<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageCheck, String>> {
+        Box::pin(images::verify(&self.db, &self.images, name))
+    }
+
+    fn collect_images(&self, dry_run: bool) -> Answer<'_, Result<ImagesRemoved, String>> {
+        Box::pin(images::collect(&self.db, &self.images, dry_run))
+    }
+
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
         let unsigned = match &change {
             Change::Put { kind: declared::Kind::Image, spec, .. } => self.complaint(spec),

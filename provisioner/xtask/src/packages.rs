@@ -49,6 +49,7 @@ pub const TESTS: &[&str] = &[
     "cpio",
     "curl",
     "dhcpcd-base",
+    "docker-registry",
     "dosfstools",
     "e2fsprogs",
     "gdisk",

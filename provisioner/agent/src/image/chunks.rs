@@ -62,7 +62,7 @@ impl Served {
     }
 
     /// From the first cache that gives the right bytes; each is asked once, without patience.
-    fn from_cache(&self, piece: &str, size: u64, hash: &Sha, into: &mut Vec<u8>) -> bool {
+    fn cached(&self, piece: &str, size: u64, hash: &Sha, into: &mut Vec<u8>) -> bool {
         let patience =
             Patience { give_up_after: std::time::Duration::ZERO, wrong_answers: 1, ..self.patience };
         let asked = self.caches.iter().filter(|c| c.failures.load(Ordering::Relaxed) < CACHE_FAILURES_MAX);
@@ -98,7 +98,7 @@ impl Served {
         }
         let mut bytes = Vec::new();
         let piece = format!("manifests/{root}");
-        if !self.from_cache(&piece, size, &root, &mut bytes) {
+        if !self.cached(&piece, size, &root, &mut bytes) {
             self.fetch(&url, size, &root, &mut bytes)?;
         }
         Manifest::parse(&bytes).map_err(|e| wrong(e.to_string()))
@@ -168,7 +168,7 @@ impl Served {
 impl Fetch for Served {
     fn packed(&self, chunk: &Chunk, into: &mut Vec<u8>) -> Result<(), ImageError> {
         let (piece, size) = (format!("chunks/{}", chunk.packed), u64::from(chunk.packed_bytes));
-        if self.from_cache(&piece, size, &chunk.packed, into) {
+        if self.cached(&piece, size, &chunk.packed, into) {
             return Ok(());
         }
         let url = format!("{}/{piece}", self.base);
