@@ -61,7 +61,7 @@ pub fn run(file: &Path) -> Result<()> {
 }
 
 /// `PROVISIONER_LOG` as in tracing's env filter; JSON lines where standard error is no terminal.
-fn start_logging() {
+pub fn start_logging() {
     use std::io::IsTerminal;
     let filter = std::env::var("PROVISIONER_LOG").unwrap_or_else(|_| "info".to_owned());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
