@@ -3,8 +3,8 @@
 
 mod cache;
 pub mod chunks;
-mod format;
-mod qcow2;
+pub mod format;
+pub mod qcow2;
 pub mod source;
 pub mod trust;
 pub mod verify;
