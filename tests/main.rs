@@ -10,6 +10,7 @@ mod dhcp;
 mod dhcp6;
 mod docs;
 mod doctor;
+mod fleet;
 mod fuzz;
 mod install;
 mod postgres;

@@ -13,7 +13,7 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder, tls},
+    http::{self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder, short_way::ShortWay, tls},
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,
@@ -81,7 +81,9 @@ impl Server {
             settings: Settings { plain_url: plain_url.clone(), ..settings },
         });
         let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
-        tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
+        let routes = http::plain(&app, axum::Router::new());
+        let short_way = ShortWay::new(&app);
+        tokio::spawn(plain.plain_with_chunks(routes, short_way, std::future::pending()));
         tokio::spawn(secure.tls(config, http::tls(&app, None), std::future::pending()));
         let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
         let http = reqwest::Client::builder()

@@ -36,7 +36,7 @@ fn order(raw: &[u8], manifest: &Manifest) -> Order {
     Order::WriteImage(write)
 }
 
-fn plan(raw: &[u8]) -> Plan {
+pub(super) fn plan(raw: &[u8]) -> Plan {
     let (manifest, pieces) = taken_apart(raw);
     Plan { orders: vec![order(raw, &manifest)], pieces, ..Plan::default() }
 }

@@ -2,6 +2,7 @@
 //! knows nothing of the server but its words.
 
 mod boot_plane;
+mod cache;
 mod capture;
 mod client;
 mod events;
@@ -11,6 +12,8 @@ mod records;
 mod table;
 mod what_if;
 mod workflows;
+
+pub use cache::CacheArguments;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::{Client, Failure};
@@ -25,6 +28,8 @@ use std::{
 pub struct Doors {
     /// Runs the server with this configuration file until it is told to end.
     pub serve: fn(&Path) -> anyhow::Result<()>,
+    /// Runs a rack's cache until it is told to end.
+    pub cache: fn(&CacheArguments) -> anyhow::Result<()>,
     /// Checks a hardware folder; what it holds in a few words, or each problem on a line.
     pub check: fn(&Path) -> Result<String, Vec<String>>,
 }
@@ -92,6 +97,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Run a cache for a rack: pieces of images cross the uplink once.
+    Cache(CacheArguments),
     /// Check a folder of machines, profiles and images without a server.
     Check {
         /// The folder with machines/, profiles/ and images/; templates/ is beside it.
@@ -216,6 +223,10 @@ pub fn main(doors: Doors) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(1, &format!("{error:#}")),
         },
+        Command::Cache(arguments) => match (doors.cache)(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(1, &format!("{error:#}")),
+        },
         Command::Check { folder } => match (doors.check)(&folder) {
             Ok(holds) => {
                 println!("{holds}");
@@ -249,7 +260,7 @@ fn as_client(command: Command, to: To) -> Result<(), Failure> {
 
 async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { .. } | Command::Check { .. } => Ok(()),
+        Command::Serve { .. } | Command::Cache(_) | Command::Check { .. } => Ok(()),
         Command::Machine(what) => records::run(client, records::Kind::Machine, what).await,
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
         Command::Image(what) => images::run(client, what).await,

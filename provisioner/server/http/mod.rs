@@ -23,6 +23,7 @@ pub mod node;
 pub mod pace;
 pub mod script;
 pub mod script6;
+pub mod short_way;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};

@@ -3,9 +3,9 @@
 
 mod cache;
 pub mod chunks;
-mod format;
+pub mod format;
 pub mod progress;
-mod qcow2;
+pub mod qcow2;
 pub mod source;
 pub mod trust;
 pub mod verify;

@@ -71,6 +71,9 @@ pub const TESTS: &[&str] = &[
 pub const BENCH_DHCP: &[&str] =
     &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];
 
+/// A web server to measure beside.
+pub const BENCH_SERVE: &[&str] = &["nginx-light"];
+
 /// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
 pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
