@@ -48,6 +48,7 @@ fn ten_thousand_seeds() {
     );
     assert!(totals.losses > seeds / 50, "{totals:?}");
     assert!(totals.held > seeds, "{totals:?}");
+    assert!(totals.lies > seeds / 50, "{totals:?}");
     assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");
 }
 

@@ -12,7 +12,7 @@ use provisioner::machine::{
 use provisioner_wire::{
     MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, WipeMethod},
+    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, ReadBack, WipeMethod},
 };
 use std::{
     cmp::Reverse,
@@ -36,6 +36,8 @@ pub struct Totals {
     pub losses: u64,
     /// Agents that stopped in the middle of a write.
     pub hung: u64,
+    /// Disks that were found to have dropped a write.
+    pub lies: u64,
     /// Workflows that failed because their agent was not heard.
     pub silent: u64,
     /// Turns that found a machine held back by another DHCP server.
@@ -53,6 +55,7 @@ impl Totals {
         self.alarms += other.alarms;
         self.losses += other.losses;
         self.hung += other.hung;
+        self.lies += other.lies;
         self.silent += other.silent;
         self.held += other.held;
     }
@@ -430,6 +433,7 @@ impl World {
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,
+                read_back: provision.then_some(ReadBack::Sampled),
                 token_ttl_ms: 3_600_000,
                 ready_deadline_ms: 1_800_000,
                 kernel_arguments: Vec::new(),

@@ -4,6 +4,7 @@
 mod boot_plane;
 mod cache;
 mod capture;
+mod certificates;
 mod client;
 mod events;
 mod explain;
@@ -171,6 +172,9 @@ enum Command {
     WhatIf(what_if::Asked),
     /// What DHCP, TFTP and HTTP have heard, and other DHCP servers.
     BootPlane,
+    /// Signed records of wiped disks.
+    #[command(subcommand)]
+    WipeCertificate(Certificates),
     /// What happened: a machine's timeline, or with --follow everything from now on.
     Events {
         machine: Option<String>,
@@ -197,6 +201,25 @@ enum Records {
         /// Even a machine that is busy or Ready.
         #[arg(long)]
         force: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Certificates {
+    /// All of them, the newest first.
+    List {
+        /// Only of this machine.
+        #[arg(long)]
+        machine: Option<String>,
+    },
+    /// One, with its signature and the key's public half.
+    Show { id: String },
+    /// Whether a file (of `show -o json`) was signed by this site. Asks no server.
+    Verify {
+        file: PathBuf,
+        /// The site's public key, 64 hexadecimal digits, from a source that you trust.
+        #[arg(long, value_name = "KEY")]
+        public_key: String,
     },
 }
 
@@ -234,6 +257,15 @@ pub fn main(doors: Doors) -> ExitCode {
             }
             Err(problems) => complain(1, &problems.join("\n")),
         },
+        Command::WipeCertificate(Certificates::Verify { file, public_key }) => {
+            match certificates::verify(&file, &public_key) {
+                Ok(good) => {
+                    println!("{good}");
+                    ExitCode::SUCCESS
+                }
+                Err(failure) => complain(failure.code(), &failure.to_string()),
+            }
+        }
         command => match as_client(command, cli.to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => complain(failure.code(), &failure.to_string()),
@@ -282,6 +314,7 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Explain { subject } => explain::run(client, &subject).await,
         Command::WhatIf(asked) => what_if::run(client, asked).await,
         Command::BootPlane => boot_plane::run(client).await,
+        Command::WipeCertificate(what) => certificates::run(client, what).await,
         Command::Events { machine, follow } => events::run(client, machine.as_deref(), follow).await,
     }
 }

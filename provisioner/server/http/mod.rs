@@ -8,6 +8,7 @@ pub mod boot;
 pub mod boot_files;
 pub mod boot_plane;
 pub mod by_hash;
+pub mod certificates;
 pub mod checked;
 pub mod content;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod listen;
 pub mod live;
 pub mod node;
 pub mod pace;
+pub mod proof;
 pub mod script;
 pub mod script6;
 pub mod short_way;
@@ -151,6 +153,8 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route(path::CONFIG, post(agent::config))
         .route(path::RESULT, post(agent::result))
         .route(path::PROGRESS, post(agent::progress))
+        .route(path::CHALLENGE, post(proof::challenge))
+        .route(path::READ_BACK, post(proof::read_back))
         .route("/images/{sha256}", get(images::image))
         .route("/images/manifests/{sha256}", get(images::manifest))
         .route("/images/chunks/{sha256}", get(images::chunk));

@@ -6,6 +6,7 @@ pub mod chunks;
 pub mod format;
 pub mod progress;
 pub mod qcow2;
+pub mod read_back;
 pub mod source;
 pub mod trust;
 pub mod verify;

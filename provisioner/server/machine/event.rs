@@ -60,6 +60,20 @@ pub enum Event {
         licence: LicenceId,
         disks: Vec<DiskIdentity>,
     },
+    /// The agent says that the image is on the medium; this question was drawn for it.
+    Challenged {
+        boot_hash: String,
+        generation: Generation,
+        licence: LicenceId,
+        nonce: String,
+        expected: String,
+    },
+    /// The agent's answer to the question.
+    ReadBack {
+        boot_hash: String,
+        generation: Generation,
+        proof: String,
+    },
     /// A config was rendered for the claim, with a token of this hash.
     ConfigRendered {
         boot_hash: String,
@@ -150,6 +164,8 @@ impl Event {
             Self::ScriptServed { .. } => "script-served",
             Self::Claimed { .. } => "claimed",
             Self::SpendLicence { .. } => "spend-licence",
+            Self::Challenged { .. } => "challenged",
+            Self::ReadBack { .. } => "read-back",
             Self::ConfigRendered { .. } => "config-rendered",
             Self::ConfigRefused { .. } => "config-refused",
             Self::StepEnded { .. } => "step-ended",

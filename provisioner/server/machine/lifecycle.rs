@@ -3,6 +3,7 @@
 use super::{
     Act, ActResult, Event, Machine, Refusal, RefusalKind, Time,
     boot::{BOOTS_MAX, Boot, SCRIPTS_MAX, boots},
+    read_back,
     state::{BootGrant, Claim, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
     wants::TRIES_MAX,
 };
@@ -15,7 +16,7 @@ use provisioner_wire::{
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-type Change = Result<Machine, Refusal>;
+pub(super) type Change = Result<Machine, Refusal>;
 
 /// The machine after `event`. A refusal changes nothing; the same event delivered again gives the same state (I7).
 pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
@@ -36,6 +37,12 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         Event::Claimed { boot_hash, public_key, report } => claimed(next, boot_hash, public_key, report, now),
         Event::SpendLicence { boot_hash, generation, licence, disks } => {
             spend(by_claim(next, boot_hash, *generation)?, *licence, disks, now)
+        }
+        Event::Challenged { boot_hash, generation, licence, nonce, expected } => {
+            read_back::challenged(by_claim(next, boot_hash, *generation)?, *licence, nonce, expected)
+        }
+        Event::ReadBack { boot_hash, generation, proof } => {
+            read_back::answered(by_claim(next, boot_hash, *generation)?, proof)
         }
         Event::ConfigRendered { boot_hash, generation, token_hash, token_expires, .. } => {
             config_rendered(by_claim(next, boot_hash, *generation)?, token_hash, *token_expires)
@@ -60,11 +67,11 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
     }
 }
 
-fn refuse<T>(kind: RefusalKind, reason: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(kind: RefusalKind, reason: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { kind, reason: reason.into() })
 }
 
-fn not_now<T>(machine: &Machine, what: &str) -> Result<T, Refusal> {
+pub(super) fn not_now<T>(machine: &Machine, what: &str) -> Result<T, Refusal> {
     refuse(RefusalKind::NotNow, format!("{} is {}: {what}", machine.name, machine.phase))
 }
 
@@ -86,6 +93,9 @@ fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Tim
     if !agent_runs {
         machine.boot = None;
         machine.claim = None;
+    }
+    if phase != Phase::Installing {
+        machine.challenge = None;
     }
     let licence_lives = matches!(
         phase,
@@ -383,9 +393,8 @@ fn step_ended(mut machine: Machine, step: Step, outcome: &Outcome, now: Time) ->
         return Ok(failed(machine, format!("{step} failed: {reason}"), now));
     }
     let fits = match (machine.phase, step) {
-        (Phase::Installing, Step::WriteImage) | (Phase::Wiping, Step::Wipe) => {
-            machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
-        }
+        (Phase::Installing, Step::WriteImage) => is_spent(&machine) && read_back::is_proven(&machine),
+        (Phase::Wiping, Step::Wipe) => is_spent(&machine),
         (Phase::Installing, Step::PlaceConfig) => {
             machine.has_done(Step::WriteImage) && machine.token.is_some()
         }
@@ -406,6 +415,10 @@ fn step_ended(mut machine: Machine, step: Step, outcome: &Outcome, now: Time) ->
         Step::Reboot => enter(machine, Phase::Rebooting, "reboots into its operating system", now),
         Step::PowerOff => enter(machine, Phase::Available, "powered off by its agent", now),
     })
+}
+
+fn is_spent(machine: &Machine) -> bool {
+    machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
 }
 
 fn phoned_home(machine: Machine, token_hash: &str, now: Time) -> Change {

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod event;
 pub mod hold;
 pub mod lifecycle;
+mod read_back;
 pub mod state;
 pub mod time;
 pub mod wants;

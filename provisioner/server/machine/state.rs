@@ -4,7 +4,7 @@ use super::Time;
 use provisioner_wire::{
     Generation, MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, LicenceId, Place, Step, WipeMethod},
+    order::{Image, LicenceId, Place, ReadBack, Step, WipeMethod},
     report::{DiskIdentity, HardwareReport},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct Machine {
     pub claim: Option<Claim>,
     pub licence: Option<Licence>,
     pub token: Option<Token>,
+    /// The challenge that the agent of this boot has to answer, or has answered.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
     /// When the agent was last heard, or the server began to listen for it; none while no agent does a step.
     #[serde(default)]
     pub heard: Option<Time>,
@@ -82,6 +85,9 @@ pub struct Target {
     pub image: Option<Image>,
     pub place: Option<Place>,
     pub wipe: WipeMethod,
+    /// How what was written is proven; none where the server has nothing to compare it with.
+    #[serde(default)]
+    pub read_back: Option<ReadBack>,
     pub token_ttl_ms: i64,
     /// From the reboot to Ready.
     pub ready_deadline_ms: i64,
@@ -165,6 +171,17 @@ pub struct Spent {
     pub times: u32,
 }
 
+/// The server's question what the disk holds ([`provisioner_wire::read_back`]); the image counts as written only when it
+/// was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 64 hexadecimal digits.
+    pub nonce: String,
+    /// What the server's own chunks give.
+    pub expected: String,
+    pub answered: bool,
+}
+
 /// What is kept of a bootstrap token: never its text (I4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -200,6 +217,7 @@ impl Machine {
             claim: None,
             licence: None,
             token: None,
+            challenge: None,
             heard: None,
             report: None,
             version: 0,

@@ -1,6 +1,6 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::{House, images};
+use super::{House, certificates, images};
 use crate::{
     http::{
         boot::REDACTED,
@@ -11,7 +11,7 @@ use crate::{
         },
         error::Problem,
     },
-    image::{ImageError, Images},
+    image::{self, ImageError, Images},
     inventory::{Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
@@ -20,7 +20,7 @@ use crate::{
     store::{Db, declared},
     token::{MintRequest, builtin},
 };
-use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
+use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -224,6 +224,25 @@ impl Content for Real {
             Piece::Manifest => store.manifest_file(sha256),
             Piece::Chunk => store.chunk_file(sha256),
         })
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        let store = self.images.chunks().cloned();
+        Box::pin(async move {
+            let store = store.ok_or("this server keeps no chunks")?;
+            let work = move || image::read_back::expected(&store, &root, &nonce, disk_bytes);
+            let done = tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?;
+            done.map_err(|e| format!("the chunks of {root}: {e}"))
+        })
+    }
+
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        certificates::sign(&self.keyring, certificate)
     }
 
     fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {

@@ -67,6 +67,18 @@ pub const TESTS: &[&str] = &[
     "zstd",
 ];
 
+/// What `bench image` writes with, and what coreos-installer is built with.
+pub const BENCH_IMAGE: &[&str] = &[
+    "curl",
+    "gzip",
+    "liblzma-dev",
+    "libssl-dev",
+    "libzstd-dev",
+    "nginx-light",
+    "pkg-config",
+    "time",
+    "zstd",
+];
 /// DHCP servers to measure beside, and a load generator (perfdhcp, in kea-admin).
 pub const BENCH_DHCP: &[&str] =
     &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];

@@ -134,6 +134,8 @@ pub fn text(event: &Event) -> String {
             let disks: Vec<String> = disks.iter().map(ToString::to_string).collect();
             format!("agent spends its licence on {}", disks.join(", "))
         }
+        Event::Challenged { .. } => "image on the medium; the server asks for pieces of it".to_owned(),
+        Event::ReadBack { .. } => "agent shows what it read back".to_owned(),
         Event::ConfigRendered { .. } => "config rendered and sealed, token minted".to_owned(),
         Event::ConfigRefused { reason, .. } => format!("config not rendered: {reason}"),
         Event::StepEnded { step, outcome: Outcome::Done { .. }, .. } => format!("{step} done"),
