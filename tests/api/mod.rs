@@ -13,7 +13,10 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, listen::Bound, live::Live, script::Builder, tls},
+    http::{
+        self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder,
+        short_way::ShortWay, tls,
+    },
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,
@@ -48,6 +51,12 @@ impl Server {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::serving(settings, Fleet::default()).await
+    }
+
+    pub async fn serving(settings: Settings, fleet: Fleet) -> Self {
+        let pace = fleet.pace.clone();
+        tokio::spawn(async move { pace.run().await });
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let db = Db::sqlite(&folder.path().join("provisioner.db")).await.unwrap();
@@ -71,10 +80,13 @@ impl Server {
             scripts: Box::new(move |script| builder.text(script)),
             live: Live::default(),
             boot_plane: Arc::new(http::boot_plane::NoBootPlane::default()),
+            fleet,
             settings: Settings { plain_url: plain_url.clone(), ..settings },
         });
         let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
-        tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
+        let routes = http::plain(&app, axum::Router::new());
+        let short_way = ShortWay::new(&app);
+        tokio::spawn(plain.plain_with_chunks(routes, short_way, std::future::pending()));
         tokio::spawn(secure.tls(config, http::tls(&app, None), std::future::pending()));
         let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
         let http = reqwest::Client::builder()

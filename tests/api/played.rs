@@ -13,7 +13,7 @@ use provisioner::{
 use provisioner_wire::{
     BootId, MachineName,
     channel::{AUTHORIZATION, Channel, PrivateKey, config_context},
-    chunks::Sha,
+    chunks::{Chunks, Sha},
     order::{
         Claim, Config, ConfigFile, Image, ImageFormat, LicenceId, PartitionSelector, Place, SealedConfig,
         WipeMethod, cmdline, path,
@@ -61,7 +61,7 @@ fn target() -> Target {
             size_bytes: 10,
             raw_sha256: None,
             raw_size_bytes: None,
-            chunks: None,
+            chunks: Some(Chunks { root: "cd".repeat(32), base: "/images".into(), caches: vec![] }),
         }),
         place: Some(Place { partition: PartitionSelector::Number(1), directory: "/seed".into() }),
         wipe: WipeMethod::Metadata,
@@ -91,8 +91,8 @@ impl Content for PlayedContent {
         Ok(SignedCertificate { certificate, signature: "played".into(), public_key: "played".into() })
     }
 
-    fn piece(&self, _: Piece, _: &Sha) -> Option<PathBuf> {
-        None
+    fn piece(&self, _: Piece, sha256: &Sha) -> Option<PathBuf> {
+        Some(self.folder.join(format!("chunk-{sha256}"))).filter(|file| file.exists())
     }
 
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {

@@ -2,15 +2,19 @@
 //! knows nothing of the server but its words.
 
 mod boot_plane;
+mod cache;
 mod capture;
 mod certificates;
 mod client;
 mod events;
 mod explain;
+mod images;
 mod records;
 mod table;
 mod what_if;
 mod workflows;
+
+pub use cache::CacheArguments;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::{Client, Failure};
@@ -25,6 +29,8 @@ use std::{
 pub struct Doors {
     /// Runs the server with this configuration file until it is told to end.
     pub serve: fn(&Path) -> anyhow::Result<()>,
+    /// Runs a rack's cache until it is told to end.
+    pub cache: fn(&CacheArguments) -> anyhow::Result<()>,
     /// Checks a hardware folder; what it holds in a few words, or each problem on a line.
     pub check: fn(&Path) -> Result<String, Vec<String>>,
 }
@@ -45,6 +51,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   provisioner serve --config server.toml
   export PROVISIONER_CA_FILE=data/ca.pem PROVISIONER_TOKEN_FILE=data/admin-token
+  provisioner image add -f hardware/images/debian.yaml
   provisioner machine apply -f hardware/machines/node-1.yaml
   provisioner provision node-1 --wait
   provisioner events --follow node-1
@@ -91,6 +98,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Run a cache for a rack: pieces of images cross the uplink once.
+    Cache(CacheArguments),
     /// Check a folder of machines, profiles and images without a server.
     Check {
         /// The folder with machines/, profiles/ and images/; templates/ is beside it.
@@ -102,9 +111,9 @@ enum Command {
     /// What machines become.
     #[command(subcommand)]
     Profile(Records),
-    /// Operating system images.
+    /// Operating system images, and how far the server is with them.
     #[command(subcommand)]
-    Image(Records),
+    Image(images::Images),
     /// Running and last workflows.
     #[command(subcommand)]
     Workflow(Workflows),
@@ -237,6 +246,10 @@ pub fn main(doors: Doors) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(1, &format!("{error:#}")),
         },
+        Command::Cache(arguments) => match (doors.cache)(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(1, &format!("{error:#}")),
+        },
         Command::Check { folder } => match (doors.check)(&folder) {
             Ok(holds) => {
                 println!("{holds}");
@@ -279,10 +292,10 @@ fn as_client(command: Command, to: To) -> Result<(), Failure> {
 
 async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { .. } | Command::Check { .. } => Ok(()),
+        Command::Serve { .. } | Command::Cache(_) | Command::Check { .. } => Ok(()),
         Command::Machine(what) => records::run(client, records::Kind::Machine, what).await,
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
-        Command::Image(what) => records::run(client, records::Kind::Image, what).await,
+        Command::Image(what) => images::run(client, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
         Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });

@@ -7,19 +7,25 @@ pub mod auth;
 pub mod boot;
 pub mod boot_files;
 pub mod boot_plane;
+pub mod by_hash;
 pub mod certificates;
 pub mod checked;
 pub mod content;
 pub mod error;
+pub mod fair;
 pub mod firmware_tls;
+pub mod fleet;
 pub mod grub;
+pub mod hot;
 pub mod images;
 pub mod listen;
 pub mod live;
 pub mod node;
+pub mod pace;
 pub mod proof;
 pub mod script;
 pub mod script6;
+pub mod short_way;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};
@@ -32,6 +38,7 @@ use axum::{
 };
 use boot_plane::BootPlane;
 use content::Content;
+use fleet::Fleet;
 use live::Live;
 use provisioner_wire::{channel::PrivateKey, order::path};
 use std::{sync::Arc, time::Duration};
@@ -60,6 +67,7 @@ pub struct Parts {
     pub scripts: Box<boot::Scripts>,
     pub live: Live,
     pub boot_plane: Arc<dyn BootPlane>,
+    pub fleet: Fleet,
     pub settings: Settings,
 }
 
@@ -122,6 +130,10 @@ impl App {
 
     pub fn boot_plane(&self) -> &Arc<dyn BootPlane> {
         &self.0.boot_plane
+    }
+
+    pub fn fleet(&self) -> &Fleet {
+        &self.0.fleet
     }
 
     pub fn settings(&self) -> &Settings {

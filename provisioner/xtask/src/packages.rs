@@ -49,12 +49,15 @@ pub const TESTS: &[&str] = &[
     "cpio",
     "curl",
     "dhcpcd-base",
+    "docker-registry",
     "dosfstools",
     "e2fsprogs",
     "gdisk",
     "iproute2",
     "isc-dhcp-client",
     "isc-dhcp-relay",
+    "minisign",
+    "openssl",
     "postgresql",
     "python3-venv",
     "tftp-hpa",
@@ -79,6 +82,9 @@ pub const BENCH_IMAGE: &[&str] = &[
 /// DHCP servers to measure beside, and a load generator (perfdhcp, in kea-admin).
 pub const BENCH_DHCP: &[&str] =
     &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];
+
+/// A web server to measure beside.
+pub const BENCH_SERVE: &[&str] = &["nginx-light"];
 
 /// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
 pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
