@@ -119,7 +119,7 @@ impl Target {
         made.with_context(|| file.display().to_string())?;
         let shown = file.display().to_string();
         // Direct: what is written is on the file's own disk, not in this machine's memory twice.
-        let direct = process::run("losetup", ["--find", "--show", "--direct-io=on", &shown]);
+        let direct = process::run("losetup", ["--find", "--show", "--partscan", "--direct-io=on", &shown]);
         let device = direct.or_else(|_| process::run("losetup", ["--find", "--show", &shown]))?;
         Ok(Self { name, device: PathBuf::from(device.trim()), file })
     }
