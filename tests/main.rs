@@ -12,6 +12,7 @@ mod docs;
 mod doctor;
 mod fuzz;
 mod install;
+mod place;
 mod postgres;
 mod refusals;
 mod tftp;

@@ -4,6 +4,7 @@
 mod agents;
 mod boots;
 mod cli;
+mod config_urls;
 mod firmware_tls;
 mod guarded;
 mod played;
@@ -71,7 +72,7 @@ impl Server {
             scripts: Box::new(move |script| builder.text(script)),
             live: Live::default(),
             boot_plane: Arc::new(http::boot_plane::NoBootPlane::default()),
-            settings: Settings { plain_url: plain_url.clone(), ..settings },
+            settings: Settings { plain_url: plain_url.clone(), tls_url: tls_url.clone(), ..settings },
         });
         let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
         tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
@@ -92,6 +93,10 @@ impl Server {
 
     pub fn pass(&self, span: Duration) {
         self.later.fetch_add(i64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn pass_back(&self, span: Duration) {
+        self.later.fetch_sub(i64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// One API request as the admin: status and JSON (or text as a JSON string).

@@ -10,6 +10,7 @@ mod journal;
 mod leases;
 mod machines;
 mod on_machines;
+mod on_urls;
 mod server;
 mod simulation;
 

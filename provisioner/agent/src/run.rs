@@ -22,7 +22,7 @@ use provisioner_wire::{
     channel::{Channel, ChannelError, PrivateKey, config_context},
     chunks::Chunks,
     order::{
-        Claim, ClaimAnswer, Config, ConfigRequest, LicenceId, Order, Outcome, PlaceConfig, SpendLicence,
+        Claim, ClaimAnswer, Config, ConfigRequest, HandOver, LicenceId, Order, Outcome, PlaceConfig, SpendLicence,
         StepResult, Wipe, WriteImage,
     },
     report::{Disk, DiskIdentity, HardwareReport},
@@ -225,6 +225,7 @@ impl Agent<'_> {
             Order::Wipe(wipe) => self.wipe(wipe).map(|()| None),
             Order::WriteImage(write) => self.write_image(write),
             Order::PlaceConfig(place) => self.place_config(place).map(|()| None),
+            Order::HandOver(over) => self.hand_over(over).map(|()| None),
             Order::Wait { .. } | Order::Reboot { .. } | Order::PowerOff { .. } => Ok(None),
         };
         match done {
@@ -360,6 +361,15 @@ impl Agent<'_> {
                 .map_err(|error| StepError::Wipe { disk: format!("/dev/{}", disk.name), error })?;
             before += disk.size_bytes;
         }
+        Ok(())
+    }
+
+    /// Another installer will write the disk: the licence is spent here, before that could begin (I3).
+    fn hand_over(&self, order: &HandOver) -> Result<(), StepError> {
+        let disk = self.disk(&order.disk)?;
+        let _held = self.open(&disk)?;
+        self.spend(order.licence, &[&disk])?;
+        self.log.say(format_args!("/dev/{} is handed to the operating system's own installer", disk.name));
         Ok(())
     }
 

@@ -16,6 +16,7 @@ pub const CONFIG: &str = "grub/grub.cfg";
 
 const AGENT: &str = include_str!("../../../ipxe/agent.grub");
 const DISK: &str = include_str!("../../../ipxe/disk.grub");
+const NO_NETBOOT: &str = include_str!("../../../ipxe/no-netboot.grub");
 const NOTHING: &str = include_str!("../../../ipxe/nothing.grub");
 
 /// The text for whoever has a lease on `ip`, and a boot id with it where the agent is to boot. `None`: nobody has.
@@ -32,6 +33,8 @@ pub async fn config(app: &App, ip: IpAddr) -> Result<Option<String>> {
 fn text(script: &Script, mac: Mac) -> std::result::Result<String, String> {
     let arguments = match script {
         Script::Disk { .. } => return Ok(DISK.to_owned()),
+        // The shim checks the kernel with its own vendor's keys, and that is not its operating system's.
+        Script::Netboot { .. } => return Ok(NO_NETBOOT.to_owned()),
         Script::Nothing | Script::NoAgent { .. } => return Ok(NOTHING.to_owned()),
         Script::Agent { arguments, .. } => arguments,
     };

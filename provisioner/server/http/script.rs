@@ -6,6 +6,7 @@ use crate::inventory::DiskBoot;
 
 const AGENT: &str = include_str!("../../../ipxe/agent.ipxe");
 const NO_AGENT: &str = include_str!("../../../ipxe/no-agent.ipxe");
+const NETBOOT: &str = include_str!("../../../ipxe/netboot.ipxe");
 const DISK: &str = include_str!("../../../ipxe/disk.ipxe");
 const DISK_EXIT: &str = include_str!("../../../ipxe/disk-exit.ipxe");
 const DISK_SANBOOT: &str = include_str!("../../../ipxe/disk-sanboot.ipxe");
@@ -100,6 +101,9 @@ impl Builder {
             }
             Script::Nothing => return Ok(NOTHING.to_owned()),
             Script::NoAgent { architecture } => return Ok(NO_AGENT.replace("{{architecture}}", architecture)),
+            Script::Netboot { kernel, initramfs, arguments } => {
+                return self.netboot(kernel, initramfs, arguments);
+            }
             Script::Agent { arguments, door } => (arguments, door),
         };
         let files = match door {
@@ -109,6 +113,30 @@ impl Builder {
         let line = line_of(arguments, |word| word.0)?;
         let uefi = if self.signed_agent { "signed" } else { "parts" };
         Ok(AGENT.replace("{{uefi}}", uefi).replace("{{files}}", &files.0).replace("{{arguments}}", &line))
+    }
+}
+
+impl Builder {
+    /// Each initramfs has a name of its own: UEFI kernels are told them on their command line.
+    fn netboot(&self, kernel: &str, initramfs: &[String], arguments: &[Argument]) -> Result<String, String> {
+        let line = line_of(arguments, |word| word.0)?;
+        let kernel = self.reached(kernel)?;
+        let names = (0..initramfs.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
+        let load = |(n, file): (usize, &String)| -> Result<String, String> {
+            Ok(format!("initrd --name initrd{n} {} || goto again\n", self.reached(file)?.0))
+        };
+        let loads = initramfs.iter().enumerate().map(load).collect::<Result<String, _>>()?;
+        Ok(NETBOOT
+            .replace("{{kernel}}", &kernel.0)
+            .replace("{{names}}", &names)
+            .replace("{{initramfs}}\n", &loads)
+            .replace("{{arguments}}", &line))
+    }
+
+    /// A path is one of the plain listener.
+    fn reached(&self, url: &str) -> Result<Word, String> {
+        let base = self.plain.0.trim_end_matches("/boot/files");
+        Word::new(&if url.starts_with('/') { format!("{base}{url}") } else { url.to_owned() })
     }
 }
 

@@ -1,11 +1,12 @@
 //! PURE. The rules between records: no identity twice, no reference to nothing, no address that cannot be one.
 
 use super::{
+    check_delivery,
     DeclaredSha256, DiskHints, Hardware, ImageDeclaration, ImageSource, Inventory, Nic, Problem, Profile,
     RecordName,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
-use provisioner_wire::order::{ImageFormat, PartitionSelector};
+use provisioner_wire::order::ImageFormat;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -169,8 +170,8 @@ impl Check<'_> {
                 format!("there is no template {} (there is: {})", profile.template, list(templates.iter()));
             self.problem(&format!("{at}/template"), message);
         }
-        if profile.place.partition == PartitionSelector::Number(0) {
-            self.problem(&format!("{at}/place/partition"), "partitions are counted from 1");
+        for (place, message) in check_delivery::delivery(profile, &inventory.images) {
+            self.problem(&format!("{at}{place}"), message);
         }
         self.hints(&format!("{at}/disk"), &profile.disk);
     }

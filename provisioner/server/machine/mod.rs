@@ -3,6 +3,7 @@
 //! agent do next). Values in, values out; no clock, no randomness, no I/O.
 
 pub mod boot;
+mod config_url;
 pub mod event;
 pub mod hold;
 pub mod lifecycle;

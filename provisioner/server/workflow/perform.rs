@@ -6,7 +6,7 @@ use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
     image::Images,
-    inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Profile},
+    inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Method, Profile, RecordName},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
     render::Templates,
@@ -16,7 +16,7 @@ use crate::{
 use provisioner_wire::{
     MachineName,
     machine::{Phase, WorkflowKind},
-    order::LicenceId,
+    order::{Image, LicenceId},
 };
 use secrecy::SecretString;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -114,20 +114,56 @@ impl Performer {
     /// Everything that can be known to be wrong is found here, before any power change.
     async fn provision_target(&self, hardware: &Hardware, name: &str) -> Result<Target, Failure> {
         let profile = self.profile(name).await?;
-        let mut tx = self.db.read().await?;
-        let declaration: Option<ImageDeclaration> =
-            declared::get(&mut tx, declared::Kind::Image, profile.image.as_str()).await?;
-        drop(tx);
-        let declaration =
-            declaration.ok_or_else(|| Failure::Lasting(format!("there is no image {}", profile.image)))?;
-        let image = self.images.ready(&declaration).await.map_err(|e| Failure::Lasting(e.to_string()))?;
-        os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name)).map_err(
+        let declaration = self.image(&profile.image).await?;
+        let lasting = |e: crate::image::ImageError| Failure::Lasting(e.to_string());
+        let image = match profile.method {
+            Method::Disk => self.images.ready(&declaration).await.map_err(lasting)?,
+            // Served as it is: nobody takes it apart.
+            Method::Netboot => self.images.verified(&declaration).await.map_err(lasting)?,
+        };
+        let config = os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name)).map_err(
             |problems| {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Failure::Lasting(lines.join("; "))
             },
         )?;
-        plan::provision(&profile, hardware, image.wire()).map_err(Failure::Lasting)
+        let beside = self.beside(&profile).await?;
+        let target = plan::provision(&profile, hardware, image.wire(), beside, &config).map_err(Failure::Lasting)?;
+        os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
+        if target.by_url.as_ref().is_some_and(|by_url| !by_url.tls) {
+            tracing::warn!(
+                machine = %hardware.name,
+                "its config and token will be fetched by plain HTTP: who listens on the wire reads them"
+            );
+        }
+        Ok(target)
+    }
+
+    async fn image(&self, name: &RecordName) -> Result<ImageDeclaration, Failure> {
+        let mut tx = self.db.read().await?;
+        let found = declared::get(&mut tx, declared::Kind::Image, name.as_str()).await?;
+        found.ok_or_else(|| Failure::Lasting(format!("there is no image {name}")))
+    }
+
+    /// What the operating system's own kernel is booted with; each file verified as an image is.
+    async fn beside(&self, profile: &Profile) -> Result<Option<plan::Beside>, Failure> {
+        let Some(files) = profile.netboot.as_ref().filter(|_| profile.method == Method::Netboot) else {
+            return Ok(None);
+        };
+        let mut beside = plan::Beside::default();
+        for name in &files.initramfs {
+            beside.initramfs.push(self.served_whole(name).await?);
+        }
+        if let Some(name) = &files.rootfs {
+            beside.rootfs = Some(self.served_whole(name).await?);
+        }
+        Ok(Some(beside))
+    }
+
+    async fn served_whole(&self, name: &RecordName) -> Result<Image, Failure> {
+        let declaration = self.image(name).await?;
+        let verified = self.images.verified(&declaration).await;
+        Ok(verified.map_err(|e| Failure::Lasting(e.to_string()))?.wire())
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {
