@@ -78,7 +78,10 @@ async fn an_installer_is_booted_fetches_once_and_its_node_is_ready() {
     assert_eq!(server.fetch(&url.replace("/config/node-1/", "/config/node-2/")).await.0, 410);
     assert_eq!(server.fetch(&url.replace("/config/node-1/", "/config/node-1/00")).await.0, 410);
     assert_eq!(server.fetch(&(url.trim_end_matches("config").to_owned() + "other")).await.0, 404);
-    assert_eq!(server.fetch(&(url.trim_end_matches("config").to_owned() + "vendor-data")).await, (StatusCode::OK, String::new()));
+    assert_eq!(
+        server.fetch(&(url.trim_end_matches("config").to_owned() + "vendor-data")).await,
+        (StatusCode::OK, String::new())
+    );
     let (status, token) = server.fetch(&url).await;
     assert_eq!(status, 200);
     assert!(token.starts_with("canary-token"), "{token}");
@@ -198,7 +201,11 @@ async fn a_node_is_led_to_its_config_by_a_file_without_a_token() {
     assert_eq!(server.fetch(&format!("{}user-data", seed(&second))).await.0, 410, "its agent still runs");
     assert_eq!(agent.done(1, "place-config").await.0, 200);
     assert_eq!(agent.done(1, "reboot").await.0, 200);
-    assert_eq!(server.fetch(&format!("{}user-data", seed(&first))).await.0, 410, "the newest is the live one");
+    assert_eq!(
+        server.fetch(&format!("{}user-data", seed(&first))).await.0,
+        410,
+        "the newest is the live one"
+    );
     let (status, token) = server.fetch(&format!("{}user-data", seed(&second))).await;
     assert_eq!((status, token.starts_with("canary-token")), (StatusCode::OK, true));
     assert_eq!(server.shows(&token).await, 200);

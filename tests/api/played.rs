@@ -63,10 +63,12 @@ fn target_of(machine: &Machine) -> Target {
     let (tls, own_address) = (name.contains("-tls"), name.contains("-own"));
     target.by_url = Some(ByUrl { tls, own_address, files: vec!["user-data".into()] });
     let os = if name.starts_with("netboot") { "flatcar" } else { "cloud-init" };
-    target.profile = json!({ "name": name, "image": "debian-12", "os": os, "template": "debian", "role": "worker" });
+    target.profile =
+        json!({ "name": name, "image": "debian-12", "os": os, "template": "debian", "role": "worker" });
     if let Some(kernel) = target.image.take_if(|_| name.starts_with("netboot")) {
         let initramfs = vec![Image { url: "/images/initramfs".into(), ..kernel.clone() }];
-        target.netboot = Some(Netboot { kernel, initramfs, rootfs: None, arguments: vec!["console=ttyS0".into()] });
+        target.netboot =
+            Some(Netboot { kernel, initramfs, rootfs: None, arguments: vec!["console=ttyS0".into()] });
     }
     target
 }

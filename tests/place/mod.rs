@@ -10,7 +10,11 @@ use stand_in::{Fs, Part, StandIn, part};
 const SECRET: &str = "#!config\ntoken: abcdef.0123456789abcdef\n";
 
 fn config(names: &[&str]) -> Config {
-    let file = |name: &&str| ConfigFile { name: (*name).into(), contents: format!("{SECRET}# {name}\n"), mode: 0o600 };
+    let file = |name: &&str| ConfigFile {
+        name: (*name).into(),
+        contents: format!("{SECRET}# {name}\n"),
+        mode: 0o600,
+    };
     Config { files: names.iter().map(file).collect() }
 }
 

@@ -68,8 +68,11 @@ impl StandIn {
         let shown = disk.display().to_string();
         for part in parts {
             let (number, name) = (part.number, part.name);
-            run("sgdisk", ["-n", &format!("{number}:0:+{}M", part.mib), "-c", &format!("{number}:{name}"), &shown])
-                .unwrap();
+            run(
+                "sgdisk",
+                ["-n", &format!("{number}:0:+{}M", part.mib), "-c", &format!("{number}:{name}"), &shown],
+            )
+            .unwrap();
         }
         for part in parts {
             made.add(part);
@@ -83,7 +86,8 @@ impl StandIn {
 
     /// First byte and length, as sgdisk shows them.
     fn place_of(&self, number: u32) -> (u64, u64) {
-        let shown = run("sgdisk", ["-i".into(), number.to_string(), self.disk().display().to_string()]).unwrap();
+        let shown =
+            run("sgdisk", ["-i".into(), number.to_string(), self.disk().display().to_string()]).unwrap();
         let field = |name: &str| {
             let line = shown.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{shown}"));
             line.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap()
@@ -110,12 +114,15 @@ impl StandIn {
     fn attach(&mut self, number: u32, start: u64, length: u64) -> String {
         let (offset, limit) = (start.to_string(), length.to_string());
         let disk = self.disk().display().to_string();
-        let shown = run("losetup", ["--find", "--show", "-o", &offset, "--sizelimit", &limit, &disk]).unwrap();
+        let shown =
+            run("losetup", ["--find", "--show", "-o", &offset, "--sizelimit", &limit, &disk]).unwrap();
         let device = shown.trim().to_owned();
         self.loops.push((number, device.clone()));
         let folder = self.root.path().join(format!("sys/block/vda/vda{number}"));
         fs::create_dir_all(&folder).unwrap();
-        for (file, value) in [("partition", u64::from(number)), ("start", start / 512), ("size", length / 512)] {
+        for (file, value) in
+            [("partition", u64::from(number)), ("start", start / 512), ("size", length / 512)]
+        {
             fs::write(folder.join(file), value.to_string()).unwrap();
         }
         symlink(&device, self.root.path().join(format!("dev/vda{number}"))).unwrap();

@@ -54,7 +54,8 @@ impl World {
         let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
         let url = BootId::from_bytes(self.rng.u128(..).to_be_bytes());
         let expires = Time(self.now.0 + 1_800_000);
-        match self.tell(rack, &Event::ConfigUrlMade { boot_hash, generation, url_hash: url.hash(), expires }) {
+        match self.tell(rack, &Event::ConfigUrlMade { boot_hash, generation, url_hash: url.hash(), expires })
+        {
             Some(Verdict::Accepted) => {
                 agent.doing = Doing::Pointing { url };
                 true

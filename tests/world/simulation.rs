@@ -447,12 +447,17 @@ impl World {
             raw_size_bytes: None,
             chunks: None,
         };
-        let netboot = || Netboot { kernel: image.clone(), initramfs: vec![], rootfs: None, arguments: vec![] };
+        let netboot =
+            || Netboot { kernel: image.clone(), initramfs: vec![], rootfs: None, arguments: vec![] };
         ActResult::Preflighted {
             target: Box::new(Target {
                 image: (provision && profile != NETBOOT).then(|| image.clone()),
                 netboot: (profile == NETBOOT).then(netboot),
-                by_url: matches!(profile, NETBOOT | BY_URL).then(|| ByUrl { tls: true, own_address: true, files: vec!["config".into()] }),
+                by_url: matches!(profile, NETBOOT | BY_URL).then(|| ByUrl {
+                    tls: true,
+                    own_address: true,
+                    files: vec!["config".into()],
+                }),
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,

@@ -22,8 +22,8 @@ use provisioner_wire::{
     channel::{Channel, ChannelError, PrivateKey, config_context},
     chunks::Chunks,
     order::{
-        Claim, ClaimAnswer, Config, ConfigRequest, HandOver, LicenceId, Order, Outcome, PlaceConfig, SpendLicence,
-        StepResult, Wipe, WriteImage,
+        Claim, ClaimAnswer, Config, ConfigRequest, HandOver, LicenceId, Order, Outcome, PlaceConfig,
+        SpendLicence, StepResult, Wipe, WriteImage,
     },
     report::{Disk, DiskIdentity, HardwareReport},
 };

@@ -199,7 +199,8 @@ fn seal(spoken: &Spoken, config: &Config, generation: Generation) -> Result<Json
 /// What leads the node to its one-shot URL; no token is minted before that is fetched.
 async fn pointer(app: &App, spoken: &Spoken, generation: Generation) -> Result<Config> {
     let (machine, capability) = (&spoken.machine, fresh()?);
-    let made = netboot::pointer(app, machine, &capability).await.map_err(|what| ApiError::invalid("", what))?;
+    let made =
+        netboot::pointer(app, machine, &capability).await.map_err(|what| ApiError::invalid("", what))?;
     let lives = machine.target().map_or(0, |target| target.ready_deadline_ms);
     let event = Event::ConfigUrlMade {
         boot_hash: spoken.boot_hash.clone(),

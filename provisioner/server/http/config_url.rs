@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     inventory::Hardware,
-    machine::{Event, Machine, Refusal, RefusalKind, state::ByUrl},
+    machine::{Event, Machine, Refusal, state::ByUrl},
     os::pointer::WHOLE,
     store,
 };
@@ -153,10 +153,8 @@ async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result
 
 /// Nobody learns more than that there is nothing to be had.
 fn gone_for(refusal: Refusal) -> ApiError {
-    match refusal.kind {
-        RefusalKind::NotNow => ApiError::Conflict("not now".to_owned()),
-        RefusalKind::Stale | RefusalKind::Alarm => ApiError::Gone("this address has been used".to_owned()),
-    }
+    tracing::info!("no config by its URL: {refusal}");
+    ApiError::Gone("this address has been used".to_owned())
 }
 
 /// Mints and renders for who has won. Asked for another file of the same URL, the issuer gives the same token.
@@ -167,7 +165,10 @@ async fn render(app: &App, machine: &Machine, url_hash: &str) -> Result<Config> 
         Err(reason) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
-            return Err(ApiError::internal(format!("{}: the config could not be made: {reason}", machine.name)));
+            return Err(ApiError::internal(format!(
+                "{}: the config could not be made: {reason}",
+                machine.name
+            )));
         }
     };
     let event = Event::ConfigRendered {
@@ -188,12 +189,14 @@ fn answer(config: &Config, file: &str) -> Result<Response> {
         (files, _) => files.iter().find(|f| f.name == file).map(|f: &ConfigFile| f.contents.clone()),
     };
     // The template was changed under a running workflow.
-    let contents = contents.ok_or_else(|| ApiError::NotFound("this config has no such file now".to_owned()))?;
+    let contents =
+        contents.ok_or_else(|| ApiError::NotFound("this config has no such file now".to_owned()))?;
     Ok(text(contents))
 }
 
 fn text(contents: String) -> Response {
-    let kind = if contents.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
+    let kind =
+        if contents.trim_start().starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -44,8 +44,11 @@ pub(super) fn script(app: &App, machine: &Machine, capability: &str) -> std::res
         false => url.to_owned(),
     };
     let rootfs = netboot.rootfs.as_ref().map(|image| reached(&image.url));
-    let installer =
-        Installer { base: &base, rootfs_url: rootfs.as_deref(), disk: disk(machine).ok_or_else(|| lost("disk"))? };
+    let installer = Installer {
+        base: &base,
+        rootfs_url: rootfs.as_deref(),
+        disk: disk(machine).ok_or_else(|| lost("disk"))?,
+    };
     let words = os::netboot::words(profile.os, installer)?.into_iter().map(|(name, value)| match value {
         Some(value) => Argument::Pair(name, value),
         None => Argument::Word(name.to_owned()),

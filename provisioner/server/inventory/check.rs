@@ -1,9 +1,8 @@
 //! PURE. The rules between records: no identity twice, no reference to nothing, no address that cannot be one.
 
 use super::{
-    check_delivery,
     DeclaredSha256, DiskHints, Hardware, ImageDeclaration, ImageSource, Inventory, Nic, Problem, Profile,
-    RecordName,
+    RecordName, check_delivery,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
 use provisioner_wire::order::ImageFormat;

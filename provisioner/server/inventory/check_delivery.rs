@@ -24,7 +24,8 @@ pub(super) fn delivery(profile: &Profile, images: &[ImageDeclaration]) -> Vec<(S
         (Method::Disk, None) => {}
         (Method::Netboot, Some(files)) => {
             if profile.by_url().is_none() {
-                let what = "an installer that this server did not write fetches its config: deliver: {url: {}}";
+                let what =
+                    "an installer that this server did not write fetches its config: deliver: {url: {}}";
                 problem(if profile.place.is_some() { "/place" } else { "/deliver" }, what);
             }
             let unknown = |name: &RecordName| !images.iter().any(|image| image.name == *name);
@@ -47,7 +48,8 @@ fn by_url(profile: &Profile, url: &UrlDelivery, problem: &mut impl FnMut(&str, &
         }
         (Method::Netboot, None) => {}
         (Method::Disk, None) => {
-            let what = "where on the written disk does the node find its URL? say pointer: {partition, directory}";
+            let what =
+                "where on the written disk does the node find its URL? say pointer: {partition, directory}";
             problem("/deliver/url", what);
         }
         (Method::Disk, Some(pointer)) => {
@@ -61,10 +63,7 @@ fn by_url(profile: &Profile, url: &UrlDelivery, problem: &mut impl FnMut(&str, &
 
 /// Whether a file on the disk can send the operating system on to a URL: a NoCloud `seedfrom`, an Ignition `replace`.
 fn has_pointer(os: OperatingSystem) -> bool {
-    matches!(
-        os,
-        OperatingSystem::CloudInit | OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos
-    )
+    matches!(os, OperatingSystem::CloudInit | OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos)
 }
 
 fn placement(at: &str, place: &Placement, problem: &mut impl FnMut(&str, &str)) {

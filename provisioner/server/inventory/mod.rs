@@ -30,8 +30,8 @@ pub(crate) use located::Located;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
-    Delivery, DiskHints, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over, Placement, Profile,
-    Readiness, ReadyBy, TokenPolicy, UrlDelivery,
+    Delivery, DiskHints, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over, Placement,
+    Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
 };
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,

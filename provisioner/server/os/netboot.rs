@@ -61,7 +61,9 @@ pub fn words(os: OperatingSystem, installer: Installer<'_>) -> Result<Words, Str
             vec![value("ds", &format!("nocloud;s={}/", installer.base))]
         }
         OperatingSystem::Bottlerocket => {
-            return Err("Bottlerocket has no installer that is booted from the network: use method: disk".into());
+            return Err(
+                "Bottlerocket has no installer that is booted from the network: use method: disk".into()
+            );
         }
     })
 }
@@ -76,7 +78,12 @@ fn by_id(disk: &Disk) -> Result<String, String> {
         (Some("sata" | "sas" | "scsi" | "fc"), Some(wwn), _) => {
             format!("wwn-0x{}", wwn.trim_start_matches("naa.").trim_start_matches("0x"))
         }
-        _ => return Err(format!("the disk {} has no name below /dev/disk/by-id that is known", disk.identity())),
+        _ => {
+            return Err(format!(
+                "the disk {} has no name below /dev/disk/by-id that is known",
+                disk.identity()
+            ));
+        }
     };
     Ok(format!("/dev/disk/by-id/{name}"))
 }
@@ -86,7 +93,8 @@ mod tests {
     use super::*;
 
     fn line(os: OperatingSystem, disk: &Disk) -> Result<String, String> {
-        let installer = Installer { base: "http://s/config/n/c", rootfs_url: Some("http://s/images/r"), disk };
+        let installer =
+            Installer { base: "http://s/config/n/c", rootfs_url: Some("http://s/images/r"), disk };
         let words = words(os, installer)?;
         let text = words.into_iter().map(|(name, value)| match value {
             Some(value) => format!("{name}={value}"),

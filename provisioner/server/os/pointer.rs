@@ -48,8 +48,7 @@ pub fn pointer(
     hardware: &Hardware,
     generation: Generation,
 ) -> Result<Config, String> {
-    let file =
-        |name: &str, contents: String| ConfigFile { name: name.to_owned(), contents, mode: 0o600 };
+    let file = |name: &str, contents: String| ConfigFile { name: name.to_owned(), contents, mode: 0o600 };
     let files = match os {
         OperatingSystem::CloudInit => {
             // Its instance id is here, too: cloud-init then knows at later boots that nothing is new, and does not ask the

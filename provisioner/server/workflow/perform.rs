@@ -121,14 +121,14 @@ impl Performer {
             // Served as it is: nobody takes it apart.
             Method::Netboot => self.images.verified(&declaration).await.map_err(lasting)?,
         };
-        let config = os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name)).map_err(
-            |problems| {
+        let config = os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name))
+            .map_err(|problems| {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Failure::Lasting(lines.join("; "))
-            },
-        )?;
+            })?;
         let beside = self.beside(&profile).await?;
-        let target = plan::provision(&profile, hardware, image.wire(), beside, &config).map_err(Failure::Lasting)?;
+        let target =
+            plan::provision(&profile, hardware, image.wire(), beside, &config).map_err(Failure::Lasting)?;
         os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
         if target.by_url.as_ref().is_some_and(|by_url| !by_url.tls) {
             tracing::warn!(

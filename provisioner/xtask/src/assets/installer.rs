@@ -29,7 +29,8 @@ pub fn make(tree: &Tree, folder: &Path, cache: &Path) -> Result<Done> {
         .text(&packages::candidate("ignition")?)
         .file(Path::new(ZSTD))?
         .end();
-    let size = || fs::metadata(&image).map(|m| console::mib(m.len())).with_context(|| image.display().to_string());
+    let size =
+        || fs::metadata(&image).map(|m| console::mib(m.len())).with_context(|| image.display().to_string());
     if fingerprint::fits(&image, &fingerprint) && kernel.exists() {
         return Ok(Done::Kept(size()?));
     }
@@ -37,10 +38,8 @@ pub fn make(tree: &Tree, folder: &Path, cache: &Path) -> Result<Done> {
     let unpacked = cache.join("ignition");
     packages::unpack(&["ignition"], &unpacked)?;
     let ignition = unpacked.join(IGNITION);
-    let programs = [
-        Program { file: &ignition, to: "bin/ignition" },
-        Program { file: Path::new(ZSTD), to: "bin/zstd" },
-    ];
+    let programs =
+        [Program { file: &ignition, to: "bin/ignition" }, Program { file: Path::new(ZSTD), to: "bin/zstd" }];
     let packed = initramfs::pack_with(tree, INIT.as_bytes(), MODULES, &programs)?;
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     fs::copy(tree.vmlinuz(), &kernel).with_context(|| tree.vmlinuz().display().to_string())?;
