@@ -159,9 +159,11 @@ impl Gpt {
         let first_lba =
             first_lba.ok_or(TableError::NoRoom("the last partition reaches to the disk's end"))?;
         let mut larger = self.clone();
+        // Behind the last one in use: a gap may be an operating system's own, for later.
+        let used = self.partitions().iter().map(|p| p.number).max().unwrap_or(0);
         let mut entries = larger.entries.chunks_exact_mut(self.entry_bytes).zip(1..);
-        let slot = entries.find(|(entry, _)| entry.get(..16) == Some(&[0; 16]));
-        let (entry, number) = slot.ok_or(TableError::NoRoom("every entry of the table is in use"))?;
+        let slot = entries.nth(used as usize);
+        let (entry, number) = slot.ok_or(TableError::NoRoom("the last entry of the table is in use"))?;
         let last_lba = end - 1;
         let fields = [
             (0, type_guid.to_bytes_le().to_vec()),
