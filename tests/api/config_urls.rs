@@ -122,6 +122,28 @@ async fn a_second_fetch_gets_nothing_and_kills_the_firsts_token() {
     assert_eq!(server.alarms(NODE).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_boot_as_one_machine_are_found_out() {
+    let server = Server::start().await;
+    server.declare(NODE, MAC).await;
+    let older = url_in(&server.netbooted("netboot").await);
+    let newer = url_in(&server.script(MAC).await);
+    assert_ne!(older, newer);
+    assert_eq!(server.fetch(&older).await.0, 410);
+    let machine = server.machine(NODE).await.unwrap();
+    assert_eq!((machine.phase, server.alarms(NODE).await), (Phase::Netbooting, 1), "nothing is out yet");
+    let (status, token) = server.fetch(&newer).await;
+    assert_eq!(status, 200);
+    assert_eq!(server.fetch(&older).await.0, 410);
+    let failed = server.machine(NODE).await.unwrap();
+    assert!(
+        failed.phase == Phase::Failed && failed.reason.contains("two machines boot"),
+        "{}",
+        failed.reason
+    );
+    assert_eq!(server.shows(&token).await, 403);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_64_fetches_at_once_at_most_one_is_given_the_config() {
     let server = Server::start().await;

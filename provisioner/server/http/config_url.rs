@@ -60,7 +60,7 @@ async fn fetch(app: &App, ConnectInfo(peer): Peer, Path(named): Named, door: Doo
     let name: MachineName = name.parse().map_err(|_| gone())?;
     let url_hash = capability.parse::<BootId>().map_err(|_| gone())?.hash();
     let machine = store::machines::by_name(&mut app.db().read().await?, &name).await?;
-    let knows = |m: &Machine| m.config_url.as_ref().is_some_and(|url| url.hash == url_hash);
+    let knows = |m: &Machine| m.config_url.as_ref().is_some_and(|url| url.knows(&url_hash));
     let machine = machine.filter(knows).ok_or_else(gone)?;
     let by_url = machine.target().and_then(|t| t.by_url.clone()).ok_or_else(gone)?;
     admit(app, &machine, &by_url, peer.ip().to_canonical(), door).await?;

@@ -12,6 +12,8 @@ type Change = Result<Machine, Refusal>;
 
 /// Files that one URL may give out: what the engine keeps of one is bounded.
 const FILES_MAX: usize = 16;
+/// Killed URLs that are remembered: as many as scripts can be made.
+const KILLED_MAX: usize = SCRIPTS_MAX as usize;
 
 /// A script was made that boots the operating system's own kernel. Its URL kills the one before.
 pub(super) fn netboot_served(mut machine: Machine, hash: &str, expires: Time, now: Time) -> Change {
@@ -29,10 +31,11 @@ pub(super) fn netboot_served(mut machine: Machine, hash: &str, expires: Time, no
         let reason = format!("{SCRIPTS_MAX} boot scripts were asked for, and no installer got through");
         return Ok(failed(machine, reason, now));
     }
+    let url = fresh(&machine, hash, expires);
     let mut machine = enter(machine, Phase::Netbooting, "its operating system's kernel was served", now);
     // The agent has ended, or has been overtaken: what it knows is dead.
     (machine.boot, machine.claim) = (None, None);
-    machine.config_url = Some(fresh(&machine, hash, expires));
+    machine.config_url = Some(url);
     Ok(machine)
 }
 
@@ -50,23 +53,28 @@ pub(super) fn made(mut machine: Machine, hash: &str, expires: Time) -> Change {
 
 fn fresh(machine: &Machine, hash: &str, expires: Time) -> ConfigUrl {
     let (hash, generation) = (hash.to_owned(), machine.generation);
-    ConfigUrl { hash, generation, expires, fetched: Default::default() }
-}
-
-/// The speaker must know the live URL.
-pub(super) fn by_url(machine: Machine, hash: &str) -> Change {
-    match &machine.config_url {
-        Some(url) if url.hash == hash => Ok(machine),
-        _ => refuse(RefusalKind::Stale, format!("another boot of {} has taken over", machine.name)),
-    }
+    let mut killed = machine.config_url.as_ref().map(|url| url.killed.clone()).unwrap_or_default();
+    killed.extend(machine.config_url.as_ref().map(|url| url.hash.clone()));
+    let surplus = killed.len().saturating_sub(KILLED_MAX);
+    killed.drain(..surplus);
+    ConfigUrl { hash, generation, expires, fetched: Default::default(), killed }
 }
 
 /// One request for one file: the first has it; a second means that somebody else may have read it (design §7).
-pub(super) fn asked(mut machine: Machine, file: &str, fetch: &str, now: Time) -> Change {
-    let Some(url) = machine.config_url.as_mut() else { return by_url(machine, "") };
+pub(super) fn asked(mut machine: Machine, hash: &str, file: &str, fetch: &str, now: Time) -> Change {
+    let Some(url) = machine.config_url.as_mut().filter(|url| url.knows(hash)) else {
+        return refuse(RefusalKind::Stale, format!("another boot of {} has taken over", machine.name));
+    };
+    if url.hash != hash {
+        let what = format!("{file} of {}'s config was asked for by an older URL", machine.name);
+        return given_out(machine, &format!("{what}: two machines boot as this one"), now);
+    }
     match url.fetched.get(file) {
         Some(won) if won == fetch => return Ok(machine),
-        Some(_) => return again(machine, file, now),
+        Some(_) => {
+            let what = format!("{file} of {}'s config was fetched a second time", machine.name);
+            return given_out(machine, &format!("{what}: somebody else may have it"), now);
+        }
         None => {}
     }
     let late = url.fetched.is_empty() && now >= url.expires;
@@ -86,15 +94,13 @@ pub(super) fn asked(mut machine: Machine, file: &str, fetch: &str, now: Time) ->
     })
 }
 
-/// While the token could still be used, the workflow ends with it; afterwards nothing is left to be taken (I2).
-fn again(machine: Machine, file: &str, now: Time) -> Change {
-    let reason = format!(
-        "{file} of {}'s config was fetched a second time: somebody else may have it, and its token is revoked",
-        machine.name
-    );
+/// Where the config is out and its token could still be used, the workflow ends with it; before and afterwards nothing is
+/// there to be taken (I2).
+fn given_out(machine: Machine, what: &str, now: Time) -> Change {
+    let out = machine.config_url.as_ref().is_some_and(|url| !url.fetched.is_empty());
     match machine.phase {
-        Phase::Ready | Phase::Failed => refuse(RefusalKind::Alarm, reason),
-        _ => Ok(failed(machine, reason, now)),
+        Phase::Rebooting if out => Ok(failed(machine, format!("{what}, and its token is revoked"), now)),
+        _ => refuse(RefusalKind::Alarm, what),
     }
 }
 

@@ -45,8 +45,7 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
             config_url::made(by_claim(next, boot_hash, *generation)?, url_hash, *expires)
         }
         Event::ConfigAsked { url_hash, generation, file, fetch } => {
-            let next = config_url::by_url(of_generation(next, *generation)?, url_hash)?;
-            config_url::asked(next, file, fetch, now)
+            config_url::asked(of_generation(next, *generation)?, url_hash, file, fetch, now)
         }
         Event::ConfigRendered { boot_hash, generation, token_hash, token_expires, .. } => {
             let next = by_claim_or_url(next, boot_hash, *generation)?;

@@ -219,6 +219,17 @@ pub struct ConfigUrl {
     pub expires: Time,
     /// File → the fetch that won it. A file is given out once.
     pub fetched: BTreeMap<String, String>,
+    /// Hashes of the URLs that this one has killed in its generation, oldest first. Nobody who boots as this machine can
+    /// ask one of them any more, unless two do.
+    #[serde(default)]
+    pub killed: Vec<String>,
+}
+
+impl ConfigUrl {
+    /// Whether it is this URL, or one that it has killed.
+    pub fn knows(&self, hash: &str) -> bool {
+        self.hash == hash || self.killed.iter().any(|killed| killed == hash)
+    }
 }
 
 impl Machine {
