@@ -1,6 +1,9 @@
 //! The boot contract: whatever DHCP offers to any firmware is really served, by the real TFTP and HTTP handlers.
 
-use crate::dhcp::house::{Declared, Ear, Journal, NOW, option, packet, subnets};
+use crate::{
+    dhcp::house::{Declared, Ear, Journal, NOW, option, packet, subnets},
+    dhcp6::house as house6,
+};
 use provisioner::{
     dhcp::{
         Who,
@@ -10,6 +13,7 @@ use provisioner::{
         config::Mode,
         server::Server,
         subnet::Subnet,
+        v6,
     },
     http::boot_files::{BootFiles, IPXE},
     tftp,
@@ -17,7 +21,7 @@ use provisioner::{
 use provisioner_wire::Mac;
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     process::Command,
     sync::Arc,
 };
@@ -44,14 +48,18 @@ struct Doors {
 
 impl Doors {
     async fn new() -> Self {
+        Self::on(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    async fn on(ip: IpAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in IPXE.into_iter().chain(["vmlinuz", "initramfs.img"]) {
             fs::write(folder.path().join(name), contents(name)).unwrap();
         }
         let at = |name: &str| folder.path().join(name);
         let files = BootFiles::load(folder.path(), &at("vmlinuz"), &at("initramfs.img")).unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let udp = UdpSocket::bind((ip, 0)).await.unwrap();
+        let tcp = TcpListener::bind((ip, 0)).await.unwrap();
         let doors =
             Self { tftp: udp.local_addr().unwrap(), http: tcp.local_addr().unwrap(), files: files.clone() };
         tokio::spawn(tftp::serve(
@@ -155,6 +163,56 @@ async fn everything_offered_to_any_architecture_in_any_mode_is_served() {
         }
     }
     assert!(fetched >= 150, "{fetched}");
+}
+
+/// What DHCPv6 tells this client to boot: with its address, or as information only.
+async fn offered6(files: &BootFiles, kind: u8, options: &[Vec<u8>]) -> Option<String> {
+    let serving =
+        v6::server::Serving6 { files: files.files().map(|(name, _)| name).collect(), ..house6::serving() };
+    let mode = if kind == house6::INFORMATION { house6::STATELESS } else { house6::STATEFUL };
+    let (directory, journal, ear) = (
+        Arc::<house6::Machines>::default(),
+        Arc::<house6::Journal>::default(),
+        Arc::<house6::Ear>::default(),
+    );
+    let mut server = v6::server::Server::new(house6::served(mode), serving, &[], directory, journal, ear);
+    let mut all = vec![house6::client_id(), house6::ia(&[])];
+    if kind == house6::INFORMATION {
+        all.pop();
+    }
+    all.extend_from_slice(options);
+    let from = SocketAddrV6::new(house6::PEER, 546, 0, 2);
+    let packet = v6::server::Packet { bytes: house6::message(kind, &all), from, unicast: false };
+    let reply = server.answer(&[packet], house6::NOW).await.pop()?;
+    house6::Answer(reply.bytes).text(59)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_offered_over_ipv6_is_served() {
+    let doors = Doors::on(IpAddr::V6(Ipv6Addr::LOCALHOST)).await;
+    let mut fetched = 0;
+    for number in 0..=45 {
+        let known = Architecture(number).platform().is_some();
+        for (class, kind) in ["PXEClient", "HTTPClient"]
+            .into_iter()
+            .flat_map(|class| [house6::SOLICIT, house6::INFORMATION].map(|kind| (class, kind)))
+        {
+            let Some(url) = offered6(&doors.files, kind, &[house6::uefi(class, number)]).await else {
+                assert!(!known, "architecture {number} is known and gets nothing (message {kind})");
+                continue;
+            };
+            assert!(known, "architecture {number} is unknown and gets {url} (message {kind})");
+            let scheme = if class == "HTTPClient" { "http://" } else { "tftp://" };
+            assert!(url.starts_with(scheme), "{number} {class}: {url}");
+            let got = doors.fetch(doors.place(&url), &["-g", "--tftp-blksize", "1428"]).await;
+            assert!(got == contents(url.rsplit('/').next().unwrap()), "{number} {class}: {url}");
+            fetched += 1;
+        }
+    }
+    assert!(fetched >= 60, "{fetched}");
+    let ipxe = [house6::uefi("PXEClient", 7), house6::option(15, b"\0\x04iPXE")];
+    let script = offered6(&doors.files, house6::SOLICIT, &ipxe).await;
+    assert_eq!(script.unwrap(), format!("http://[fd88::1]:8080{}", script_path(house6::MAC)));
 }
 
 #[tokio::test]

@@ -3,6 +3,6 @@
 
 mod clients;
 mod firmware;
-mod house;
+pub mod house;
 mod identity;
 mod rules;

@@ -163,3 +163,23 @@ fn a_storm_of_one_machine_is_not_a_storm_of_writes() {
     assert!(unkept.is_some(), "{:#}", site.json("boot-plane"));
     assert!(site.json("explain node-1")["timeline"].as_array().unwrap().len() < 120);
 }
+
+#[test]
+fn firmware_that_nobody_gives_an_ipv6_address() {
+    let payload = "tests/fixtures/firmware-captures/payloads/ovmf-x64.dhcpv6-pxe.type1.bin";
+    let solicit = std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(payload)).unwrap();
+    let dhcp = format!(
+        "{SERVING}\n[[dhcp6]]\ninterface = \"br0\"\nmode = \"stateless\"\n\
+         [[dhcp6.subnets]]\nnetwork = \"fd88::/64\""
+    );
+    let site = Site::new(&[("snponly.efi", program(X64))], &dhcp, Some(&declared()));
+    // As EDK2 does, with its pauses: the last one more than ten seconds after the first.
+    for pause in [0, 4, 8] {
+        std::thread::sleep(Duration::from_secs(pause));
+        site.solicit(&solicit);
+    }
+    let cause = site.cause("node-1", "no-address-given");
+    assert!(cause.contains("solicits an IPv6 address"), "{cause}");
+    let told = site.said("explain node-1");
+    assert!(told.contains("dhcpv6 solicit from x64 UEFI PXE; not answered: others give addresses"), "{told}");
+}

@@ -2,10 +2,13 @@
 //! server. Needs root. The kernel removes all of it when the processes that hold the namespaces end.
 
 use provisioner_wire::ids::hex;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
     fs,
+    net::{SocketAddrV6, UdpSocket},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -78,6 +81,7 @@ impl Site {
             "ip link set lo up",
             "ip link add br0 type bridge",
             "ip addr add 10.88.0.1/24 dev br0",
+            "ip addr add fd88::1/64 dev br0 nodad",
             "ip link set br0 up",
         ] {
             good(server.run(line));
@@ -199,6 +203,24 @@ impl Site {
             "busybox udhcpc -f -q -n -t 3 -T 2 -i eth0 -s {} -V PXEClient:Arch:{architecture:05}:UNDI:003016 -x 0x5d:{architecture:04x} {more}",
             script.display()
         ))
+    }
+
+    /// Has the machine send a message to all DHCPv6 servers on the link, from where firmware does.
+    pub fn solicit(&self, message: &[u8]) {
+        let namespace = fs::File::open(format!("/proc/{}/ns/net", self.machine.0.id())).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                let index = rustix::net::netdevice::name_to_index(UdpSocket::bind("[::]:0").unwrap(), "eth0");
+                let servers = SocketAddrV6::new("ff02::1:2".parse().unwrap(), 547, 0, index.unwrap());
+                // Until the link-local address is settled.
+                let sent = || {
+                    let socket = UdpSocket::bind("[::]:546").ok()?;
+                    socket.send_to(message, servers).ok()
+                };
+                until(Duration::from_secs(10), sent).expect("a link-local address");
+            });
+        });
     }
 
     /// A real dnsmasq on a host of its own, that gives addresses and names a boot file.

@@ -140,7 +140,7 @@ impl Case {
 }
 
 /// The address that an answer gives.
-pub fn given(answer: &Answer) -> Option<std::net::Ipv4Addr> {
+pub fn given(answer: &Answer) -> Option<std::net::IpAddr> {
     match answer {
         Answer::Offer { ip, .. } | Answer::Ack { ip, .. } => *ip,
         _ => None,

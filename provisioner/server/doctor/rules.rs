@@ -29,6 +29,7 @@ pub const ALL: &[Rule] = &[
     rule(files::chain_loop),
     rule(answers::pool_exhausted),
     rule(answers::no_subnet),
+    rule(answers::no_address_given),
     rule(answers::limited),
     rule(answers::refused_address),
     rule(answers::no_boot_file),

@@ -1,7 +1,10 @@
 //! One thing heard of a machine, as it is kept. Texts of the network are cleaned before they come here.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 use uuid::Uuid;
 
 /// What was heard. The names of the fields are kept in the store: rename none.
@@ -34,7 +37,7 @@ pub enum Sign {
 pub struct Packet {
     /// Name of RFC 2131 or RFC 8415, lower case.
     pub message: String,
-    /// The port it was sent to: 67, or 4011 for a boot server's.
+    /// The port it was sent to: 67, 4011 for a boot server's, or 547 over IPv6.
     pub port: u16,
     pub program: Program,
     /// Who asks, for a person: `x64 UEFI PXE`.
@@ -63,10 +66,10 @@ pub struct Packet {
     #[serde(default)]
     pub secs: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relay: Option<Ipv4Addr>,
+    pub relay: Option<IpAddr>,
     /// What it has or asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Option 54.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Ipv4Addr>,
@@ -95,17 +98,17 @@ pub enum Platform {
     UefiLoong64,
 }
 
-/// The answer; `file` is the boot file in it.
+/// The answer. Over IPv6 an ADVERTISE is the offer and a REPLY the acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "kebab-case")]
 pub enum Answer {
     /// `ip` is absent in a proxy's offer.
     Offer {
-        ip: Option<Ipv4Addr>,
+        ip: Option<IpAddr>,
         boot: Boot,
     },
     Ack {
-        ip: Option<Ipv4Addr>,
+        ip: Option<IpAddr>,
         boot: Boot,
     },
     Nak {
@@ -114,8 +117,16 @@ pub enum Answer {
     Nothing {
         reason: String,
     },
+    /// Over IPv6 who gets no address is told so (RFC 8415 §18.3.9).
+    NoAddress {
+        reason: String,
+    },
     Conflict {
-        ip: Ipv4Addr,
+        ip: IpAddr,
+    },
+    /// A word without an address (RFC 8415 §21.13), as after a release.
+    Status {
+        status: String,
     },
 }
 
@@ -203,10 +214,17 @@ pub enum Outcome {
     Failed(String),
 }
 
+/// DHCPv6 servers' (RFC 8415 §7.2).
+pub const PORT_V6: u16 = 547;
+
 impl Packet {
     /// It boots from the network: a boot ROM, UEFI HTTP Boot, or iPXE.
     pub fn boots(&self) -> bool {
         self.program != Program::System
+    }
+
+    pub fn is_v6(&self) -> bool {
+        self.port == PORT_V6
     }
 
     pub fn is_firmware(&self) -> bool {
@@ -293,8 +311,9 @@ impl fmt::Display for Sign {
 
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} from {}", self.message, self.who)?;
-        if self.port != 67 {
+        let over = if self.is_v6() { "dhcpv6 " } else { "" };
+        write!(f, "{over}{} from {}", self.message, self.who)?;
+        if self.port != 67 && !self.is_v6() {
             write!(f, " on port {}", self.port)?;
         }
         if let Some(relay) = self.relay {
@@ -309,16 +328,18 @@ impl fmt::Display for Packet {
                 "no boot file: the firmware's iPXE cannot do HTTP and loads itself again and again".to_owned()
             }
         };
-        let ip = |ip: &Option<Ipv4Addr>| ip.map_or_else(|| "no address".to_owned(), |ip| ip.to_string());
+        let ip = |ip: &Option<IpAddr>| ip.map_or_else(|| "no address".to_owned(), |ip| ip.to_string());
         match &self.answer {
-            Answer::Offer { ip: None, boot: b } | Answer::Ack { ip: None, boot: b } => {
+            Answer::Offer { ip: None, boot: b } | Answer::Ack { ip: None, boot: b } if !self.is_v6() => {
                 write!(f, "; told on port {} without an address: {}", self.port, boot(b))
             }
             Answer::Offer { ip: given, boot: b } => write!(f, "; offered {}, {}", ip(given), boot(b)),
             Answer::Ack { ip: given, boot: b } => write!(f, "; acknowledged {}, {}", ip(given), boot(b)),
             Answer::Nak { reason } => write!(f, "; refused: {reason}"),
             Answer::Nothing { reason } => write!(f, "; not answered: {reason}"),
+            Answer::NoAddress { reason } => write!(f, "; told that there is no address for it: {reason}"),
             Answer::Conflict { ip } => write!(f, "; it found {ip} in use by another host"),
+            Answer::Status { status } => write!(f, "; told: {status}"),
         }
     }
 }

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::machine::Time;
 use provisioner_wire::machine::Phase;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const START: i64 = 1_700_000_000_000;
-const IP: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 11);
+const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 0, 11));
 const EVIL: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 66);
 const SNP: &str = "snponly.efi";
 const SCRIPT: &str = "http://10.88.0.1:8080/boot/52-54-00-88-00-01.ipxe";
@@ -58,6 +58,22 @@ fn ack(program: Program, boot: Boot) -> Sign {
 
 fn nothing(reason: &str) -> Sign {
     dhcp(packet("discover", Program::Pxe, Answer::Nothing { reason: reason.to_owned() }))
+}
+
+const IP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 1, 0));
+const SNP6: &str = "tftp://[fd88::1]/snponly.efi";
+
+/// Over IPv6.
+fn v6(message: &str, answer: Answer) -> Sign {
+    dhcp(Packet { port: PORT_V6, ..packet(message, Program::Pxe, answer) })
+}
+
+fn solicit6() -> Sign {
+    v6("solicit", Answer::Offer { ip: Some(IP6), boot: file(SNP6) })
+}
+
+fn solicit6_in_vain(reason: &str) -> Sign {
+    v6("solicit", Answer::Nothing { reason: reason.to_owned() })
 }
 
 fn proxy_offer() -> Sign {
@@ -139,6 +155,44 @@ fn powering() -> Option<State> {
     Some(state(Phase::Powering, "powered on to boot from the network"))
 }
 
+/// From iPXE's start to the agent's.
+fn ipxe(at: i64) -> Vec<(i64, Sign)> {
+    vec![
+        (at, offer(Program::Ipxe, file(SCRIPT))),
+        (at + 1, ack(Program::Ipxe, file(SCRIPT))),
+        (at + 2, script(Boots::Agent)),
+        (at + 3, fetch("/boot/files/vmlinuz", 200, None)),
+        (at + 9, fetch("/boot/files/initramfs.img", 200, None)),
+        (at + 40, agent("claims")),
+        (
+            at + 41,
+            dhcp(packet("discover", Program::System, Answer::Offer { ip: Some(IP), boot: Boot::None })),
+        ),
+    ]
+}
+
+fn healthy_over_ipv6() -> Vec<(&'static str, Vec<(i64, Sign)>)> {
+    let over_ipv6 = [
+        vec![
+            (0, solicit6()),
+            (1, v6("request", Answer::Ack { ip: Some(IP6), boot: file(SNP6) })),
+            (2, v6("information-request", Answer::Ack { ip: None, boot: file(SNP6) })),
+            (3, loaded()),
+        ],
+        ipxe(8),
+    ];
+    // Another server's address, our boot file: asked twice for an address before the other one answered.
+    let stateless = [
+        vec![
+            (0, solicit6_in_vain(reason::OTHERS_GIVE)),
+            (1, v6("information-request", Answer::Ack { ip: None, boot: file(SNP6) })),
+            (3, loaded()),
+        ],
+        ipxe(8),
+    ];
+    vec![("over IPv6", over_ipv6.concat()), ("over IPv6, its address from others", stateless.concat())]
+}
+
 /// Machines that get on, from power to the agent.
 fn healthy() -> Vec<(&'static str, Vec<(i64, Sign)>)> {
     let firmware = |boot: &str| {
@@ -147,20 +201,6 @@ fn healthy() -> Vec<(&'static str, Vec<(i64, Sign)>)> {
             (2, bmc(Outcome::Done)),
             (20, offer(Program::Pxe, file(boot))),
             (22, ack(Program::Pxe, file(boot))),
-        ]
-    };
-    let ipxe = |at: i64| {
-        vec![
-            (at, offer(Program::Ipxe, file(SCRIPT))),
-            (at + 1, ack(Program::Ipxe, file(SCRIPT))),
-            (at + 2, script(Boots::Agent)),
-            (at + 3, fetch("/boot/files/vmlinuz", 200, None)),
-            (at + 9, fetch("/boot/files/initramfs.img", 200, None)),
-            (at + 40, agent("claims")),
-            (
-                at + 41,
-                dhcp(packet("discover", Program::System, Answer::Offer { ip: Some(IP), boot: Boot::None })),
-            ),
         ]
     };
     let edk2 = [
@@ -215,7 +255,7 @@ fn healthy() -> Vec<(&'static str, Vec<(i64, Sign)>)> {
 
 #[test]
 fn a_machine_that_gets_on_has_no_finding_at_any_moment() {
-    for (name, signs) in healthy() {
+    for (name, signs) in [healthy(), healthy_over_ipv6()].concat() {
         for length in 1..=signs.len() {
             for later in [0, 1] {
                 let seen = case(&signs[..length], later, powering());
@@ -272,6 +312,28 @@ fn causes_in_answers() -> Vec<Row> {
     ]
 }
 
+fn causes_over_ipv6() -> Vec<Row> {
+    let full = v6("solicit", Answer::NoAddress { reason: reason::POOL_FULL.to_owned() });
+    let relayed = Packet {
+        port: PORT_V6,
+        relay: Some(IP6),
+        ..packet("solicit", Program::Pxe, Answer::Nothing { reason: reason::NO_SUBNET.to_owned() })
+    };
+    let vain = solicit6_in_vain(reason::OTHERS_GIVE);
+    vec![
+        ("pool-exhausted", vec![(0, full)], 0, "no free address"),
+        ("no-subnet", vec![(0, dhcp(relayed))], 0, "fd88::1:0"),
+        ("no-address-given", vec![(0, vain.clone()), (4, vain.clone()), (12, vain)], 1, "gives it none"),
+        ("no-request", vec![(0, solicit6()), (4, solicit6())], 12, "fd88::1:0 2 time(s)"),
+        (
+            "file-not-fetched",
+            vec![(0, solicit6()), (1, v6("request", Answer::Ack { ip: Some(IP6), boot: file(SNP6) }))],
+            20,
+            SNP6,
+        ),
+    ]
+}
+
 fn causes_in_files_and_silence() -> Vec<Row> {
     let loop_sign = dhcp(packet("discover", Program::Ipxe, Answer::Offer { ip: Some(IP), boot: Boot::Loop }));
     let round = |at| vec![(at, ack(Program::Ipxe, file(SNP))), (at + 1, loaded())];
@@ -316,7 +378,9 @@ fn causes_in_files_and_silence() -> Vec<Row> {
 
 #[test]
 fn each_cause_is_found_and_named_once() {
-    for (rule, signs, later, says) in [causes_in_answers(), causes_in_files_and_silence()].concat() {
+    for (rule, signs, later, says) in
+        [causes_in_answers(), causes_over_ipv6(), causes_in_files_and_silence()].concat()
+    {
         let findings = diagnose(&case(&signs, later, powering()));
         assert_eq!(findings.first().map(|f| f.rule), Some(rule), "{signs:?}\n{findings:?}");
         let same = findings.iter().filter(|f| f.rule == rule).count();
@@ -399,7 +463,7 @@ fn transfers_that_were_never_acknowledged_are_told_apart() {
 
 #[test]
 fn signs_read_what_they_wrote() {
-    for (_, signs) in healthy() {
+    for (_, signs) in [healthy(), healthy_over_ipv6()].concat() {
         for (_, sign) in signs {
             let text = serde_json::to_string(&sign).unwrap();
             assert_eq!(serde_json::from_str::<Sign>(&text).unwrap(), sign, "{text}");

@@ -160,17 +160,16 @@ impl dhcp::v6::Hearing for Ear {
         if let (Some(other), Some(machine)) = (&heard.conflict, &heard.machine) {
             tracing::warn!(%machine, "its DHCPv6 identifier is that of machine {other}; was its disk cloned?");
         }
-        let what = heard.line();
         let Some(mac) = heard.mac else {
             let duid = provisioner_wire::ids::hex(&heard.duid);
-            tracing::info!(duid, "a machine without a MAC: {what}");
+            tracing::info!(duid, "a machine without a MAC: {}", heard.line());
             return;
         };
         let given = match heard.said {
             dhcp::v6::Said::Reply { ip, .. } => ip.map(IpAddr::V6),
             _ => None,
         };
-        self.sign(Whose::Mac(mac), heard.at, Sign::Note { what }, given);
+        self.sign(Whose::Mac(mac), heard.at, signs::packet6(&heard), given);
     }
 
     fn malformed6(&self, why: &(dyn std::error::Error + Send + Sync)) {

@@ -1,12 +1,13 @@
 //! What DHCP, TFTP and HTTP tell, as the doctor's signs.
 
 use crate::{
-    dhcp::{self, Heard, Said, Told, bootfile::NoBoot, client},
-    doctor::sign::{Answer, Boot, End, Fetch, Foreign, Packet, Platform, Program, Sign, Transfer},
+    dhcp::{self, Heard, Said, Told, bootfile::NoBoot, client, v6},
+    doctor::sign::{Answer, Boot, End, Fetch, Foreign, PORT_V6, Packet, Platform, Program, Sign, Transfer},
     http::boot_plane::Fetched,
     tftp,
 };
 use provisioner_wire::report::{clean, clean_to};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A URL's path may be longer than a word.
 const PATH_MAX: usize = 256;
@@ -16,12 +17,7 @@ pub fn packet(heard: &Heard) -> Sign {
     Sign::Dhcp(Box::new(Packet {
         message: heard.message.to_owned(),
         port: details.port,
-        program: match client.program {
-            client::Program::Pxe => Program::Pxe,
-            client::Program::Http => Program::HttpBoot,
-            client::Program::Ipxe { .. } => Program::Ipxe,
-            client::Program::System => Program::System,
-        },
+        program: program(client.program),
         who: client.to_string(),
         architectures: client.architectures.iter().map(|a| a.0).collect(),
         platform: client.platform().map(platform),
@@ -34,15 +30,62 @@ pub fn packet(heard: &Heard) -> Sign {
         max_size: details.max_size,
         xid: details.xid,
         secs: details.secs,
-        relay: Some(heard.relay).filter(|ip| !ip.is_unspecified()),
-        address: details.address,
+        relay: Some(heard.relay).filter(|ip| !ip.is_unspecified()).map(IpAddr::V4),
+        address: details.address.map(IpAddr::V4),
         server: details.server,
         answer: answer(&heard.said),
     }))
 }
 
+/// A message over IPv6: the firmware is the same, and so are most of the causes.
+pub fn packet6(heard: &v6::Heard) -> Sign {
+    let client = &heard.client;
+    Sign::Dhcp(Box::new(Packet {
+        message: heard.message.to_owned(),
+        port: PORT_V6,
+        program: program(client.program),
+        who: client.to_string(),
+        architectures: client.architectures.iter().map(|a| a.0).collect(),
+        platform: client.platform().map(platform),
+        uuid: client.uuid,
+        vendor_class: clean(&client.vendor_class),
+        user_class: None,
+        client_id: Some(provisioner_wire::ids::hex(&heard.duid)),
+        undi: None,
+        parameters: Vec::new(),
+        max_size: None,
+        xid: 0,
+        secs: 0,
+        relay: heard.relay.map(IpAddr::V6),
+        address: None,
+        server: None,
+        answer: answer6(&heard.said),
+    }))
+}
+
+fn answer6(said: &v6::Said) -> Answer {
+    let ip = |ip: &Option<Ipv6Addr>| ip.map(IpAddr::V6);
+    match said {
+        v6::Said::Advertise { ip: given, boot: told } => Answer::Offer { ip: ip(given), boot: boot(told) },
+        v6::Said::Reply { ip: given, boot: told } => Answer::Ack { ip: ip(given), boot: boot(told) },
+        v6::Said::NoAddress { reason } => Answer::NoAddress { reason: (*reason).to_owned() },
+        v6::Said::Status { status } => Answer::Status { status: (*status).to_owned() },
+        v6::Said::Nothing { reason } => Answer::Nothing { reason: (*reason).to_owned() },
+        v6::Said::AddressConflict { ip } => Answer::Conflict { ip: IpAddr::V6(*ip) },
+    }
+}
+
+fn program(program: client::Program) -> Program {
+    match program {
+        client::Program::Pxe => Program::Pxe,
+        client::Program::Http => Program::HttpBoot,
+        client::Program::Ipxe { .. } => Program::Ipxe,
+        client::Program::System => Program::System,
+    }
+}
+
 fn answer(said: &Said) -> Answer {
-    let ip = |ip: std::net::Ipv4Addr| Some(ip).filter(|ip| !ip.is_unspecified());
+    let ip = |ip: Ipv4Addr| Some(ip).filter(|ip| !ip.is_unspecified()).map(IpAddr::V4);
     match said {
         Said::Offer { ip: given, boot: told } => Answer::Offer { ip: ip(*given), boot: boot(told) },
         Said::Ack { ip: given, boot: told } => Answer::Ack { ip: ip(*given), boot: boot(told) },
@@ -51,7 +94,7 @@ fn answer(said: &Said) -> Answer {
         Said::Boot { boot: told, .. } => Answer::Ack { ip: None, boot: boot(told) },
         Said::Nak { reason } => Answer::Nak { reason: (*reason).to_owned() },
         Said::Nothing { reason } => Answer::Nothing { reason: (*reason).to_owned() },
-        Said::AddressConflict { ip } => Answer::Conflict { ip: *ip },
+        Said::AddressConflict { ip } => Answer::Conflict { ip: IpAddr::V4(*ip) },
     }
 }
 

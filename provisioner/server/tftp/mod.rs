@@ -6,7 +6,7 @@
 mod admission;
 pub mod config;
 mod desk;
-mod lanes;
+mod lane;
 mod port;
 mod port_each;
 mod port_shared;

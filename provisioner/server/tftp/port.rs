@@ -8,6 +8,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{io::Interest, net::UdpSocket};
 
@@ -25,9 +26,11 @@ pub struct Port {
 /// The port of one transfer. Its packets come one by one and from one client, so it does without all that [`Port`] is
 /// told of a packet; that is a tenth of the time of a block in lock-step.
 pub struct Fresh {
-    socket: UdpSocket,
+    socket: net::UdpSocket,
     /// The server's port's: whether windows can go out in one call is the same for all.
     state: Arc<UdpSocketState>,
+    /// How long the kernel waits for a packet.
+    patience: Option<Duration>,
 }
 
 /// A datagram, who sent it, and which of our addresses it was sent to.
@@ -74,13 +77,24 @@ impl Port {
 
     /// Sends `burst` to `peer`, from our address `from`.
     pub async fn send(&self, burst: &Burst, peer: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
-        send(&self.socket, &self.state, burst, peer, from).await
+        let mut rest = burst.bytes.as_slice();
+        while let Some(piece) = Piece::next(rest, burst.segment, &self.state) {
+            let sent = if piece.segment_size.is_none() && from.is_none() {
+                self.socket.send_to(piece.now, peer).await.map(|_| ())
+            } else {
+                let transmit = piece.to(peer, from);
+                let send = || self.state.try_send((&self.socket).into(), &transmit);
+                self.socket.async_io(Interest::WRITABLE, send).await
+            };
+            rest = piece.after(sent, &self.state)?;
+        }
+        Ok(())
     }
 }
 
 impl Fresh {
-    /// A fresh port (RFC 1350 §4) on the address that `peer` asked, so that the answer comes from there. Must be called
-    /// inside the runtime that will use it.
+    /// A fresh port (RFC 1350 §4) on the address that `peer` asked, so that the answer comes from there. What waits on it
+    /// blocks its thread.
     pub fn new(state: Arc<UdpSocketState>, asked: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
         let any = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let address = match (asked.unwrap_or(any), peer) {
@@ -89,57 +103,78 @@ impl Fresh {
             (ip, _) => SocketAddr::new(ip, 0),
         };
         let socket = net::UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
         allow_fragments(&socket)?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, state })
+        // A full queue of a link that is down: what is not sent is sent again.
+        socket.set_write_timeout(Some(Duration::from_secs(1)))?;
+        Ok(Self { socket, state, patience: None })
     }
 
-    /// Waits for a packet: its length in `room`, and who sent it.
-    pub async fn receive(&self, room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        loop {
-            match self.socket.recv_from(room).await {
-                Err(error) if passes(&error) => {}
-                received => return received,
-            }
+    /// Waits for a packet, about as long as `patience`: its length in `room`, and who sent it. `None`: nothing came.
+    pub fn receive(
+        &mut self,
+        room: &mut [u8],
+        patience: Duration,
+    ) -> io::Result<Option<(usize, SocketAddr)>> {
+        // Round trips hardly differ, and so hardly ever is the kernel told of a new patience.
+        let patience = patience.max(Duration::from_millis(1));
+        if self.patience.is_none_or(|set| patience.abs_diff(set) > set / 8) {
+            self.patience = Some(patience);
+            self.socket.set_read_timeout(self.patience)?;
+        }
+        match self.socket.recv_from(room) {
+            Err(error) if passes(&error) => Ok(None),
+            received => received.map(Some),
         }
     }
 
-    pub async fn send(&self, burst: &Burst, peer: SocketAddr) -> io::Result<()> {
-        send(&self.socket, &self.state, burst, peer, None).await
+    pub fn send(&self, burst: &Burst, peer: SocketAddr) -> io::Result<()> {
+        let mut rest = burst.bytes.as_slice();
+        while let Some(piece) = Piece::next(rest, burst.segment, &self.state) {
+            let sent = match piece.segment_size {
+                None => self.socket.send_to(piece.now, peer).map(|_| ()),
+                Some(_) => self.state.try_send((&self.socket).into(), &piece.to(peer, None)),
+            };
+            rest = piece.after(sent, &self.state)?;
+        }
+        Ok(())
     }
 }
 
-/// In one call, where all is one packet or the kernel can cut it; else in as few as it takes.
-async fn send(
-    socket: &UdpSocket,
-    state: &UdpSocketState,
-    burst: &Burst,
-    peer: SocketAddr,
-    from: Option<IpAddr>,
-) -> io::Result<()> {
-    let segment = burst.segment.max(1);
-    let mut rest = burst.bytes.as_slice();
-    while !rest.is_empty() {
+/// What goes out by one call: one packet, or as many as the kernel can cut.
+struct Piece<'a> {
+    rest: &'a [u8],
+    now: &'a [u8],
+    later: &'a [u8],
+    /// Where it is several packets.
+    segment_size: Option<usize>,
+}
+
+impl<'a> Piece<'a> {
+    fn next(rest: &'a [u8], segment: usize, state: &UdpSocketState) -> Option<Self> {
+        let segment = segment.max(1);
         let most = state.max_gso_segments().min(SEND_MAX / segment).max(1);
         let (now, later) = rest.split_at(rest.len().min(most * segment));
-        let is_one = now.len() <= segment;
-        let sent = if is_one && from.is_none() {
-            socket.send_to(now, peer).await.map(|_| ())
-        } else {
-            let segment_size = (!is_one).then_some(segment);
-            let transmit =
-                Transmit { destination: peer, ecn: None, contents: now, segment_size, src_ip: from };
-            socket.async_io(Interest::WRITABLE, || state.try_send(socket.into(), &transmit)).await
-        };
+        let segment_size = (now.len() > segment).then_some(segment);
+        (!now.is_empty()).then_some(Self { rest, now, later, segment_size })
+    }
+
+    fn to(&self, destination: SocketAddr, src_ip: Option<IpAddr>) -> Transmit<'a> {
+        Transmit { destination, ecn: None, contents: self.now, segment_size: self.segment_size, src_ip }
+    }
+
+    /// What is to be sent after this piece was, or was not.
+    fn after(&self, sent: io::Result<()>, state: &UdpSocketState) -> io::Result<&'a [u8]> {
         match sent {
-            Ok(()) => rest = later,
-            // The card or the driver cannot cut it: that was noted, and now it goes in pieces.
-            Err(_) if !is_one && state.max_gso_segments() == 1 => {}
-            Err(error) if passes(&error) => {}
-            Err(error) => return Err(error),
+            Ok(()) => Ok(self.later),
+            // The card or the driver cannot cut it: that was noted, and now it goes in smaller pieces.
+            Err(_) if self.segment_size.is_some() && state.max_gso_segments() == 1 => Ok(self.rest),
+            // The queue stayed full: lost, as any packet may be.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(self.later),
+            // The error of an earlier packet.
+            Err(error) if passes(&error) => Ok(self.rest),
+            Err(error) => Err(error),
         }
     }
-    Ok(())
 }
 
 /// Blocks fit the interface's MTU; on a path with a smaller one, fragments are better than silence.

@@ -3,7 +3,7 @@
 use super::{
     End,
     desk::{Desk, Opened, Session, Step, to_stranger},
-    lanes::Lanes,
+    lane::Lane,
     port::{Inbox, Packet, Port},
     transfer::Burst,
 };
@@ -29,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Serves for ever. An error is one of `socket` itself.
 pub async fn serve(socket: UdpSocket, desk: Arc<Desk>) -> io::Result<()> {
-    let (lane, house) = (Lanes::start(Some(1))?, Handle::current());
+    let (lane, house) = (Lane::start()?, Handle::current());
     let (end, ended) = oneshot::channel();
     lane.run(async move {
         let _ = end.send(run(socket, desk, house).await);

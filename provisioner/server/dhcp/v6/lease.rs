@@ -503,7 +503,7 @@ impl Leases {
 
 fn no_address(asked: &Asked<'_>, association: &Association) -> Given {
     let why = match asked.subnet.pool {
-        None => "the machine has no reservation, and the subnet has no pool",
+        None => "it has no reservation, and the subnet has no pool",
         Some(_) => "the pool has no free address",
     };
     Given::refused(association, Status::NoAddrsAvail, why)

@@ -85,7 +85,7 @@ pub struct Heard {
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// `ip` is none where there was no address to give.
+    /// `ip` is none in an answer to who asked for information only.
     Advertise {
         ip: Option<Ipv6Addr>,
         boot: Told,
@@ -93,6 +93,10 @@ pub enum Said {
     Reply {
         ip: Option<Ipv6Addr>,
         boot: Told,
+    },
+    /// An answer that says that there is no address, and why.
+    NoAddress {
+        reason: &'static str,
     },
     /// A reply that says no: its status.
     Status {
@@ -138,6 +142,7 @@ impl fmt::Display for Said {
         match self {
             Self::Advertise { ip, boot } => write!(f, "advertised {}, {boot}", address(ip)),
             Self::Reply { ip, boot } => write!(f, "replied {}, {boot}", address(ip)),
+            Self::NoAddress { reason } => write!(f, "answered without an address: {reason}"),
             Self::Status { status } => write!(f, "replied {status}"),
             Self::Nothing { reason } => write!(f, "not answered: {reason}"),
             Self::AddressConflict { ip } => write!(f, "it found {ip} in use by another host"),

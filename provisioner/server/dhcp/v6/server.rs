@@ -7,7 +7,7 @@ use super::{
     client::{self, Traces},
     config::Mode,
     intake::{Kind, Request, code},
-    lease::{Asked, Decision, Leases, Owner},
+    lease::{Asked, Decision, Given, Leases, Owner},
     subnet::Served,
     validate::{self, Verdict},
 };
@@ -299,7 +299,12 @@ fn said(decision: &Decision, boot: Result<Option<BootUrl>, NoBoot>) -> Said {
         Err(missing) => Told::Missing(missing),
     };
     let ip = decision.address();
+    let refused =
+        |given: &[Given]| given.iter().find_map(|g| g.status).map(|(_, why)| why).filter(|_| ip.is_none());
     match decision {
+        Decision::Advertise(given) | Decision::Reply { given, .. } if let Some(reason) = refused(given) => {
+            Said::NoAddress { reason }
+        }
         Decision::Advertise(_) => Said::Advertise { ip, boot },
         Decision::Reply { .. } => Said::Reply { ip, boot },
         Decision::Status(_, status) => Said::Status { status },

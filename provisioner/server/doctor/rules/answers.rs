@@ -13,6 +13,8 @@ pub mod reason {
     pub const POOL_FULL: &str = "the pool has no free address";
     pub const NO_POOL: &str = "it has no reservation, and the subnet has no pool";
     pub const NO_SUBNET: &str = "it is on no subnet that is served";
+    /// Over IPv6 only.
+    pub const OTHERS_GIVE: &str = "others give addresses here";
     pub const LIMITED: &str = "too many unknown machines ask";
 }
 
@@ -51,7 +53,9 @@ pub fn rogue(case: &Case) -> Option<Finding> {
 fn unanswered<'a>(case: &'a Case, wanted: &[&str]) -> Option<(crate::machine::Time, &'a str)> {
     let (at, packet) = case.packets().next()?;
     match &packet.answer {
-        Answer::Nothing { reason } if wanted.iter().any(|w| reason.starts_with(w)) => {
+        Answer::Nothing { reason } | Answer::NoAddress { reason }
+            if wanted.iter().any(|w| reason.starts_with(w)) =>
+        {
             Some((at, reason.as_str()))
         }
         _ => None,
@@ -71,13 +75,17 @@ pub fn pool_exhausted(case: &Case) -> Option<Finding> {
 
 pub fn no_subnet(case: &Case) -> Option<Finding> {
     let (at, _) = unanswered(case, &[reason::NO_SUBNET])?;
-    let relay = case.packets().next().and_then(|(_, p)| p.relay);
+    let newest = case.packets().next().map(|(_, p)| p);
+    let (relay, v6) = (newest.and_then(|p| p.relay), newest.is_some_and(|p| p.is_v6()));
     let through = relay.map(|r| format!(" (it comes through the relay {r})")).unwrap_or_default();
     found(
         "no-subnet",
         at,
         format!("{} is on no subnet that is served{through}", case.who()),
-        "declare the relay's network as one of [[dhcp.subnets]], or correct the relay's address",
+        format!(
+            "declare the relay's network as one of {}, or correct the relay's address",
+            if v6 { "[[dhcp6.subnets]]" } else { "[[dhcp.subnets]]" }
+        ),
     )
 }
 
@@ -89,6 +97,21 @@ pub fn limited(case: &Case) -> Option<Finding> {
         format!("{} is not answered: {why}", case.who()),
         "declare the machine: known ones are never limited. Many unknown MACs on one port are an attack or a loop: see \
          `provisioner boot-plane`. The limits are in [dhcp.limits]",
+    )
+}
+
+/// It solicits an address over IPv6 where others are to give them, and they do not.
+pub fn no_address_given(case: &Case) -> Option<Finding> {
+    let (at, _) = unanswered(case, &[reason::OTHERS_GIVE])?;
+    let packets = case.packets().take_while(|(_, p)| p.is_v6() && matches!(p.answer, Answer::Nothing { .. }));
+    let first = packets.last().map(|(first, _)| first)?;
+    (case.now.since(first) >= REQUEST_WITHIN).then_some(())?;
+    found(
+        "no-address-given",
+        at,
+        format!("{} solicits an IPv6 address, and the network's own DHCPv6 server gives it none", case.who()),
+        "look why that server does not answer it; or let this one give addresses: `mode = \"stateful\"` in [[dhcp6]]. \
+         UEFI firmware asks for an address first and never for boot options alone",
     )
 }
 
@@ -173,7 +196,7 @@ pub fn port_4011(case: &Case) -> Option<Finding> {
 pub fn no_request(case: &Case) -> Option<Finding> {
     let (at, last) = case.packets().next()?;
     let offered = |p: &crate::doctor::sign::Packet| {
-        p.message == "discover" && matches!(p.answer, Answer::Offer { ip: Some(_), .. })
+        matches!(&*p.message, "discover" | "solicit") && matches!(p.answer, Answer::Offer { ip: Some(_), .. })
     };
     if !offered(last) || case.since(at) < REQUEST_WITHIN {
         return None;
@@ -185,9 +208,13 @@ pub fn no_request(case: &Case) -> Option<Finding> {
     let ip = given(&last.answer).map(|ip| ip.to_string()).unwrap_or_default();
     let todo = match last.relay {
         Some(relay) => format!(
-            "our offers go to the relay {relay}, port 67: look whether the relay passes them on to the machine's VLAN, \
-             and whether a firewall lets UDP 67 through"
+            "our offers go to the relay {relay}, port {port}: look whether the relay passes them on to the machine's \
+             VLAN, and whether a firewall lets UDP {port} through",
+            port = last.port
         ),
+        None if last.is_v6() => "look for another DHCPv6 server with a higher preference, and for a switch or firewall \
+                                 that drops UDP to port 546 (DHCPv6 guard)"
+            .to_owned(),
         None => "look for another DHCP server that answers faster, for a port that comes up late (spanning tree: turn \
                  portfast on), and for a firewall that drops UDP to port 68"
             .to_owned(),
@@ -226,14 +253,20 @@ pub fn not_fetched(case: &Case) -> Option<Finding> {
 mod tests {
     use super::reason;
 
+    fn texts(folder: &str) -> Vec<String> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|p| p.is_file()).map(|p| std::fs::read_to_string(p).unwrap()).collect()
+    }
+
     #[test]
     fn dhcp_says_these_reasons() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("provisioner/server/dhcp");
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let texts: Vec<String> =
-            files.filter(|p| p.is_file()).map(|p| std::fs::read_to_string(p).unwrap()).collect();
-        for reason in [reason::POOL_FULL, reason::NO_POOL, reason::NO_SUBNET, reason::LIMITED] {
-            assert!(texts.iter().any(|text| text.contains(&format!("\"{reason}"))), "{reason}");
+        let (v4, v6) = (texts("provisioner/server/dhcp"), texts("provisioner/server/dhcp/v6"));
+        let says = |texts: &[String], reason: &str| texts.iter().any(|t| t.contains(&format!("\"{reason}")));
+        for reason in [reason::POOL_FULL, reason::NO_POOL, reason::NO_SUBNET] {
+            assert!(says(&v4, reason) && says(&v6, reason), "{reason}");
         }
+        assert!(says(&v4, reason::LIMITED));
+        assert!(says(&v6, reason::OTHERS_GIVE));
     }
 }

@@ -1,6 +1,7 @@
 //! `bench dhcp`: four-packet exchanges of ours and of three other servers, by turns in one run. Each has its leases on
 //! disk and a network namespace of its own.
 
+mod flush;
 mod generator;
 mod peers;
 mod perfdhcp;
@@ -60,6 +61,8 @@ struct Measured {
     /// By work and cell, one value a round.
     values: BTreeMap<(&'static str, String, &'static str), Vec<f64>>,
     start: [u32; 2],
+    /// Of the calm cells with acknowledgements: what the disk alone took. Of our server only.
+    flushes: BTreeMap<String, Vec<f64>>,
 }
 
 /// Works that are measured.
@@ -68,6 +71,7 @@ const RELAYED: &str = "DHCP, perfdhcp by a relay";
 const STORMED: &str = "DHCP, 10,000 clients in 1 s";
 const CALMLY: &str = "DHCP, latency";
 const SIZE: &str = "DHCP, memory";
+const QUANTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
 const EXCHANGES: &str = "exchanges/s";
 const MICROSECONDS: &str = "µs/exchange";
 
@@ -109,7 +113,14 @@ fn start(project: &Project, program: &Path, server: Server) -> Result<Measured> 
     let mut daemon = server.start(project, program, &place, &lab::folder()?.join(name))?;
     let probe = Load { rate: 10, exchanges: 1, clients: 1, first: 0 };
     daemon.wait_ready(READY_WITHIN, || generator::run(&place, probe).is_ok_and(|o| o.lost() == 0))?;
-    Ok(Measured { server, place, daemon, values: BTreeMap::new(), start: [500, 500] })
+    Ok(Measured {
+        server,
+        place,
+        daemon,
+        values: BTreeMap::new(),
+        start: [500, 500],
+        flushes: BTreeMap::new(),
+    })
 }
 
 impl Measured {
@@ -167,13 +178,20 @@ impl Measured {
             let load = Load { rate, exchanges: rate * 3, clients: CLIENTS, first: 0 };
             let done = generator::run(&self.place, load)?;
             self.latency(CALMLY, &format!("{rate}/s, "), &done);
+            if matches!(self.server, Server::Ours) {
+                let times = flush::times(&lab::folder()?, rate, rate.min(1000))?;
+                for (name, share) in QUANTILES {
+                    let cell = format!("{rate}/s, ack {name}");
+                    self.flushes.entry(cell).or_default().extend(quantile(&times, share));
+                }
+            }
         }
         Ok(())
     }
 
     fn latency(&mut self, work: &'static str, cell: &str, done: &generator::Outcome) {
         for (answer, values) in [("offer", &done.offers), ("ack", &done.acks)] {
-            for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            for (name, share) in QUANTILES {
                 if let Some(value) = quantile(values, share) {
                     self.note(work, format!("{cell}{answer} {name}"), "ms", value);
                 }
@@ -218,6 +236,18 @@ fn rows(measured: &[Measured]) -> Vec<Row> {
             let ratio = ratio.filter(|r| r.is_finite());
             let (work, cell, peer) = ((*work).to_owned(), cell.clone(), other.server.name());
             rows.push(Row { work, cell, unit, ours: own, peer, theirs, ratio });
+        }
+        if let Some(flush) = ours.flushes.get(cell).map(|times| median(times)) {
+            let (work, cell, peer) = ((*work).to_owned(), cell.clone(), "the disk's flush");
+            rows.push(Row {
+                work,
+                cell,
+                unit,
+                ours: own,
+                peer,
+                theirs: Some(flush),
+                ratio: Some(flush / own),
+            });
         }
     }
     rows
