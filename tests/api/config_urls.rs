@@ -11,7 +11,7 @@ const NODE: &str = "node-1";
 
 impl Server {
     /// Declared, provisioned with the played `profile`, its agent claimed and with an order.
-    async fn ordered(&self, profile: &str) -> (super::Agent, Value) {
+    pub async fn ordered(&self, profile: &str) -> (super::Agent, Value) {
         let body = Some(json!({ "profile": profile }));
         let path = format!("/api/v1/machines/{NODE}/provision");
         let (status, value) = self.api(Method::POST, &path, body).await;
@@ -42,7 +42,7 @@ impl Server {
         (response.status(), response.text().await.unwrap())
     }
 
-    async fn shows(&self, token: &str) -> StatusCode {
+    pub async fn shows(&self, token: &str) -> StatusCode {
         let url = format!("{}/node/v1/{NODE}/ready", self.tls);
         self.http.post(url).body(token.to_owned()).send().await.unwrap().status()
     }

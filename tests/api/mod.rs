@@ -7,6 +7,7 @@ mod cli;
 mod config_urls;
 mod firmware_tls;
 mod guarded;
+mod ignition;
 mod played;
 mod records;
 mod story;
@@ -65,6 +66,14 @@ impl Server {
         let (plain_url, tls_url) =
             (format!("http://{}", plain.address()), format!("https://{}", secure.address()));
         let builder = Builder::new(&plain_url).unwrap();
+        let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
+        let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
+        let settings = Settings {
+            plain_url: plain_url.clone(),
+            tls_url: tls_url.clone(),
+            ca_pem: String::from_utf8(ca.clone()).unwrap(),
+            ..settings
+        };
         let app = App::new(Parts {
             engine: engine.clone(),
             key: PrivateKey::from_bytes([5; 32]),
@@ -72,12 +81,10 @@ impl Server {
             scripts: Box::new(move |script| builder.text(script)),
             live: Live::default(),
             boot_plane: Arc::new(http::boot_plane::NoBootPlane::default()),
-            settings: Settings { plain_url: plain_url.clone(), tls_url: tls_url.clone(), ..settings },
+            settings,
         });
-        let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
         tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
         tokio::spawn(secure.tls(config, http::tls(&app, None), std::future::pending()));
-        let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
         let http = reqwest::Client::builder()
             .add_root_certificate(reqwest::Certificate::from_pem(&ca).unwrap())
             .tls_built_in_root_certs(false)

@@ -62,7 +62,8 @@ fn target_of(machine: &Machine) -> Target {
     }
     let (tls, own_address) = (name.contains("-tls"), name.contains("-own"));
     target.by_url = Some(ByUrl { tls, own_address, files: vec!["user-data".into()] });
-    let os = if name.starts_with("netboot") { "flatcar" } else { "cloud-init" };
+    let ignition = name.starts_with("netboot") || name.contains("-ignition");
+    let os = if ignition { "flatcar" } else { "cloud-init" };
     target.profile =
         json!({ "name": name, "image": "debian-12", "os": os, "template": "debian", "role": "worker" });
     if let Some(kernel) = target.image.take_if(|_| name.starts_with("netboot")) {
@@ -109,6 +110,13 @@ pub fn token_of(boot_hash: &str) -> String {
     format!("canary-token.{}", &boot_hash[..16])
 }
 
+/// A config that writes the token to a file.
+fn ignition(token: &str) -> String {
+    let source = format!("data:,{token}");
+    let file = json!({ "path": "/etc/node/token", "mode": 0o600, "contents": { "source": source } });
+    json!({ "ignition": { "version": "3.3.0" }, "storage": { "files": [file] } }).to_string()
+}
+
 impl Content for PlayedContent {
     fn piece(&self, _: Piece, _: &Sha) -> Option<PathBuf> {
         None
@@ -150,7 +158,11 @@ impl Content for PlayedContent {
             let token = token_of(machine.minted_for().unwrap());
             let expires =
                 machine.token.as_ref().map_or(now + std::time::Duration::from_secs(3600), |t| t.expires);
-            let file = ConfigFile { name: "user-data".into(), contents: token.clone(), mode: 0o600 };
+            let contents = match profile {
+                Some(name) if name.contains("-ignition") => ignition(&token),
+                _ => token.clone(),
+            };
+            let file = ConfigFile { name: "user-data".into(), contents, mode: 0o600 };
             Ok(Rendered {
                 config: Config { files: vec![file] },
                 token_hash: sha(&token),

@@ -101,9 +101,7 @@ impl Builder {
             }
             Script::Nothing => return Ok(NOTHING.to_owned()),
             Script::NoAgent { architecture } => return Ok(NO_AGENT.replace("{{architecture}}", architecture)),
-            Script::Netboot { kernel, initramfs, arguments } => {
-                return self.netboot(kernel, initramfs, arguments);
-            }
+            Script::Netboot { kernel, initramfs, arguments } => return netboot(kernel, initramfs, arguments),
             Script::Agent { arguments, door } => (arguments, door),
         };
         let files = match door {
@@ -116,28 +114,19 @@ impl Builder {
     }
 }
 
-impl Builder {
-    /// Each initramfs has a name of its own: UEFI kernels are told them on their command line.
-    fn netboot(&self, kernel: &str, initramfs: &[String], arguments: &[Argument]) -> Result<String, String> {
-        let line = line_of(arguments, |word| word.0)?;
-        let kernel = self.reached(kernel)?;
-        let names = (0..initramfs.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
-        let load = |(n, file): (usize, &String)| -> Result<String, String> {
-            Ok(format!("initrd --name initrd{n} {} || goto again\n", self.reached(file)?.0))
-        };
-        let loads = initramfs.iter().enumerate().map(load).collect::<Result<String, _>>()?;
-        Ok(NETBOOT
-            .replace("{{kernel}}", &kernel.0)
-            .replace("{{names}}", &names)
-            .replace("{{initramfs}}\n", &loads)
-            .replace("{{arguments}}", &line))
-    }
-
-    /// A path is one of the plain listener.
-    fn reached(&self, url: &str) -> Result<Word, String> {
-        let base = self.plain.0.trim_end_matches("/boot/files");
-        Word::new(&if url.starts_with('/') { format!("{base}{url}") } else { url.to_owned() })
-    }
+/// Each initramfs has a name of its own: UEFI kernels are told them on their command line.
+fn netboot(kernel: &str, initramfs: &[String], arguments: &[Argument]) -> Result<String, String> {
+    let line = line_of(arguments, |word| word.0)?;
+    let names = (0..initramfs.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
+    let load = |(n, file): (usize, &String)| -> Result<String, String> {
+        Ok(format!("initrd --name initrd{n} {} || goto again\n", Word::new(file)?.0))
+    };
+    let loads = initramfs.iter().enumerate().map(load).collect::<Result<String, _>>()?;
+    Ok(NETBOOT
+        .replace("{{kernel}}", &Word::new(kernel)?.0)
+        .replace("{{names}}", &names)
+        .replace("{{initramfs}}\n", &loads)
+        .replace("{{arguments}}", &line))
 }
 
 fn files(base: &str) -> Result<Word, String> {
@@ -205,7 +194,43 @@ mod tests {
         assert!(builder().text(&agent(&["x".repeat(5000).as_str()])).is_err());
     }
 
+    fn netboot(kernel: &str, word: &str) -> Script {
+        let arguments = vec![Argument::Word(word.to_owned())];
+        let initramfs = vec!["http://10.88.0.1:8080/images/a".to_owned(), "http://h/b".to_owned()];
+        Script::Netboot { kernel: kernel.to_owned(), initramfs, arguments }
+    }
+
+    #[test]
+    fn an_operating_systems_kernel_has_each_initramfs_by_name() {
+        let text = builder().text(&netboot("http://h/k", "talos.platform=metal")).unwrap();
+        let lines: Vec<&str> =
+            text.lines().filter(|l| l.starts_with("kernel ") || l.starts_with("initrd ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "kernel http://h/k initrd=initrd0 initrd=initrd1 talos.platform=metal || goto again",
+                "initrd --name initrd0 http://10.88.0.1:8080/images/a || goto again",
+                "initrd --name initrd1 http://h/b || goto again"
+            ]
+        );
+        // Talos' own variables would be iPXE's first: `${uuid}` is not what it seems.
+        for bad in ["talos.config=http://h/?u=${uuid}", "a b", "a\nboot"] {
+            assert!(builder().text(&netboot("http://h/k", bad)).unwrap_err().contains("boot script"));
+            assert!(builder().text(&netboot(bad, "quiet")).is_err());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_value_adds_a_line_to_a_netboot(value in "\\PC*|.*") {
+            let lines = builder().text(&netboot("k", "x")).unwrap().lines().count();
+            for script in [netboot("k", &value), netboot(&value, "x")] {
+                if let Ok(text) = builder().text(&script) {
+                    prop_assert_eq!(text.lines().count(), lines);
+                }
+            }
+        }
+
         #[test]
         fn no_value_adds_a_line(value in "\\PC*|.*") {
             let lines = builder().text(&agent(&["x"])).unwrap().lines().count();

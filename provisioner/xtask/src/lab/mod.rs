@@ -54,6 +54,8 @@ pub enum Mix {
 pub enum Os {
     /// cloud-init in a Debian image reads a seed that the agent has placed.
     CloudInit,
+    /// The same cloud-init finds its seed on a partition that the agent has made at the end of the disk.
+    CloudInitSeed,
     /// The same cloud-init fetches its seed from a one-shot URL.
     CloudInitUrl,
     /// A kernel from the network writes the tiny image; Ignition fetches and applies the config.
@@ -64,7 +66,7 @@ impl Os {
     /// What must be built for it.
     fn images(self) -> &'static [Image] {
         match self {
-            Self::CloudInit | Self::CloudInitUrl => &[Image::Debian],
+            Self::CloudInit | Self::CloudInitSeed | Self::CloudInitUrl => &[Image::Debian],
             Self::Ignition => &[Image::Tiny, Image::Installer],
         }
     }

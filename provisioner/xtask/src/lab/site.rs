@@ -44,7 +44,8 @@ pub fn write(project: &Project, folder: &Path, identities: &[Identity], what: Wh
     let (images, profiles) = match what {
         What::Image(image) => sampled(&sample, image)?,
         What::Os(Os::CloudInit) => sampled(&sample, Image::Debian)?,
-        What::Os(Os::CloudInitUrl) => (sampled(&sample, Image::Debian)?.0, BY_URL.to_owned()),
+        What::Os(Os::CloudInitSeed) => (sampled(&sample, Image::Debian)?.0, debian(SEED)),
+        What::Os(Os::CloudInitUrl) => (sampled(&sample, Image::Debian)?.0, debian(BY_URL)),
         What::Os(Os::Ignition) => ignition(project)?,
     };
     put(&hardware.join("images/lab.yaml"), &images)?;
@@ -69,11 +70,18 @@ fn sampled(sample: &Path, image: Image) -> Result<(String, String)> {
     Ok((images, documents(&sample.join("profiles"), &format!("image: {name}"))?))
 }
 
+/// A profile of the Debian image that delivers in another way than the sample.
+fn debian(deliver: &str) -> String {
+    format!(
+        "name: debian-otherwise\nimage: debian\nos: cloud-init\ntemplate: cloud-init\nrole: worker\n\
+         disk: {{min_size: 128MiB}}\nvalues: {{ssh_authorized_keys: []}}\ndeliver: {deliver}\n"
+    )
+}
+
 /// cloud-init is led to the URL by its seed on the disk. By plain HTTP: the image does not know this lab's authority.
-const BY_URL: &str = "name: debian-by-url\nimage: debian\nos: cloud-init\ntemplate: cloud-init\nrole: worker\n\
-    disk: {min_size: 128MiB}\ndeliver:\n  url:\n    over: http\n    pointer:\n      \
-    partition: {part-label: root}\n      directory: /var/lib/cloud/seed/nocloud\n\
-    values: {ssh_authorized_keys: []}\n";
+const BY_URL: &str = "{url: {over: http, pointer: {partition: {part-label: root}, \
+    directory: /var/lib/cloud/seed/nocloud}}}";
+const SEED: &str = "{place: {partition: {new: CIDATA}, directory: /}}";
 
 /// The stand-in for an operating system that installs itself, with the tiny image as the system.
 fn ignition(project: &Project) -> Result<(String, String)> {
