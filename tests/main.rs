@@ -17,5 +17,6 @@ mod postgres;
 mod refusals;
 mod tftp;
 mod tidy;
+mod trust;
 mod vm;
 mod world;

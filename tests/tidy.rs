@@ -57,7 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("config", &["dhcp", "tftp"]),
+    ("config", &["dhcp", "inventory", "tftp"]),
     ("cli", &["config", "serve", "inventory"]),
     ("clock", &["machine"]),
     ("crash", &[]),

@@ -6,7 +6,7 @@
 //! DATA/manifests/of/SHA256.FORMAT   the root of the image file with that hash
 //! ```
 
-use super::qcow2::Disk;
+use super::{VerifiedImage, qcow2::Disk};
 use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack, zeros::is_zero};
 use provisioner_wire::{
     chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
@@ -38,6 +38,8 @@ const RAW_MAX: u64 = 1 << 40;
 pub enum TakeInError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error("its file is not on this server")]
+    Elsewhere,
     #[error("its bytes have SHA-256 {is}: the file was changed while it was read")]
     Changed { is: String },
     #[error("the {format} stream is damaged after {at} raw bytes: {source}")]
@@ -48,15 +50,15 @@ pub enum TakeInError {
     RawSize { is: u64, declared: u64 },
 }
 
-/// A verified file, to be taken apart.
+/// What of a verified image is needed to take it apart.
 #[derive(Debug, Clone)]
-pub struct Whole<'a> {
-    pub path: &'a Path,
-    pub format: ImageFormat,
+struct Whole<'a> {
+    path: &'a Path,
+    format: ImageFormat,
     /// Of the file as it is.
-    pub sha256: &'a str,
-    pub raw_sha256: Option<&'a str>,
-    pub raw_bytes: Option<u64>,
+    sha256: &'a str,
+    raw_sha256: Option<&'a str>,
+    raw_bytes: Option<u64>,
 }
 
 /// What a collection has removed.
@@ -109,9 +111,22 @@ impl ChunkStore {
         self.manifests.join("of").join(format!("{sha256}.{format}"))
     }
 
-    /// Takes `whole` apart, on all cores; `done` counts raw bytes. Only when every check has passed is there a
+    /// Takes `image` apart, on all cores; `done` counts raw bytes. Only when every check has passed is there a
     /// manifest. Blocks.
-    pub fn take_in(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
+    pub fn take_in(&self, image: &VerifiedImage, done: &AtomicU64) -> Result<Sha, TakeInError> {
+        let path = image.file().ok_or(TakeInError::Elsewhere)?;
+        let image = image.image();
+        let whole = Whole {
+            path,
+            format: image.format,
+            sha256: &image.sha256,
+            raw_sha256: image.raw_sha256.as_deref(),
+            raw_bytes: image.raw_size_bytes,
+        };
+        self.take_in_whole(&whole, done)
+    }
+
+    fn take_in_whole(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
         let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
         let manifest = self.take_apart(whole, done)?;
         let root = manifest.root();

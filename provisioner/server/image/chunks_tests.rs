@@ -52,7 +52,7 @@ impl Site {
         let sha256 = says.sha256.unwrap_or(&real);
         let whole =
             Whole { path: &path, format, sha256, raw_sha256: says.raw_sha256, raw_bytes: says.raw_bytes };
-        self.store.take_in(&whole, &AtomicU64::new(0))
+        self.store.take_in_whole(&whole, &AtomicU64::new(0))
     }
 
     /// As an agent would.

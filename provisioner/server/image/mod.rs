@@ -1,24 +1,27 @@
 //! Images as declared → images that may be written. In: a declaration, the images folder. Out: a [`VerifiedImage`],
-//! whose only maker is [`Images::verified`]: nothing else can be named in an order to write, or become chunks.
+//! whose only maker is [`verify`]: nothing else can be named in an order to write, or become chunks.
 
 mod cache;
 pub mod chunks;
 mod format;
 mod qcow2;
-mod verify;
+pub mod source;
+pub mod trust;
+pub mod verify;
+
+pub use verify::VerifiedImage;
 
 use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};
 use cache::{Contents, HashCache, Stamp};
-use chunks::{ChunkStore, TakeInError, Whole};
-use provisioner_wire::{
-    chunks::{Chunks, Sha},
-    order::{Image, ImageFormat},
-};
+use chunks::{ChunkStore, TakeInError};
+use provisioner_wire::{chunks::Sha, order::ImageFormat};
+use source::Fetched;
 use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
+use trust::Trust;
 
 /// Below it the HTTP server has `manifests/` and `chunks/`.
 pub const CHUNKS_BASE: &str = "/images";
@@ -44,39 +47,15 @@ pub enum ImageError {
     TakeIn { image: String, path: PathBuf, source: TakeInError },
     #[error("image {image}: a URL needs its sha256 and size declared")]
     Incomplete { image: String },
-}
-
-/// An image whose bytes are those that were declared (for a local file), or will be held to it by the agent (a URL).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedImage {
-    image: Image,
-    file: Option<PathBuf>,
-}
-
-impl VerifiedImage {
-    /// As the agent is told.
-    pub fn wire(&self) -> Image {
-        self.image.clone()
-    }
-
-    pub fn sha256(&self) -> &str {
-        &self.image.sha256
-    }
-
-    /// Of the manifest, where it was taken in.
-    pub fn root(&self) -> Option<Sha> {
-        Sha::from_hex(&self.image.chunks.as_ref()?.root)
-    }
-
-    fn in_chunks(mut self, root: Sha) -> Self {
-        self.image.chunks = Some(Chunks { root: root.to_string(), base: CHUNKS_BASE.to_owned() });
-        self
-    }
-
-    /// Where this server has it; `None` for a URL.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
-    }
+    #[error("image {image}: the file has SHA-512 {seen}, declared is {declared}")]
+    Sha512 { image: String, declared: String, seen: String },
+    #[error("image {image}: {source}")]
+    Signature { image: String, source: trust::Distrust },
+    #[error(
+        "image {image}: source.url: agents fetch it themselves, so that this server cannot check a signature or a \
+         SHA-512; put the file into the images folder and declare source: {{file: …}}"
+    )]
+    Unseen { image: String },
 }
 
 /// The images folder and what is known of its files.
@@ -86,6 +65,7 @@ pub struct Images {
     known: Mutex<HashCache>,
     /// None: agents get images whole.
     chunks: Option<Arc<ChunkStore>>,
+    trust: Arc<Trust>,
     /// One image is taken in at a time: that uses all cores.
     taking_in: tokio::sync::Mutex<()>,
 }
@@ -96,6 +76,7 @@ impl Images {
             folder: folder.to_owned(),
             known: Mutex::default(),
             chunks: None,
+            trust: Arc::new(Trust::timeless(folder)),
             taking_in: Default::default(),
         }
     }
@@ -108,6 +89,12 @@ impl Images {
         Ok(Self { known: Mutex::new(known), chunks, ..Self::new(folder) })
     }
 
+    /// The site's own policy in place of none.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust: Arc::new(trust), ..self }
+    }
+
     pub fn chunks(&self) -> Option<&Arc<ChunkStore>> {
         self.chunks.as_ref()
     }
@@ -116,26 +103,25 @@ impl Images {
     /// long as reading and packing the image, the first time.
     pub async fn ready(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
         let verified = self.verified(declared).await?;
-        let (Some(store), Some(path)) = (&self.chunks, verified.file.clone()) else { return Ok(verified) };
+        let (Some(store), Some(path)) = (&self.chunks, verified.file()) else { return Ok(verified) };
         let _one = self.taking_in.lock().await;
-        let (store, image) = (Arc::clone(store), verified.image.clone());
-        let failed = |source| ImageError::TakeIn { image: name(declared), path: path.clone(), source };
-        let known = store.root_of(&image.sha256, image.format);
+        let failed = |source| ImageError::TakeIn { image: name(declared), path: path.to_owned(), source };
+        let known = store.root_of(verified.sha256(), declared.format);
         let root = match known {
             Some(root) => root,
-            None => take_in(store, path.clone(), image).await.map_err(failed)?,
+            None => take_in(Arc::clone(store), verified.clone()).await.map_err(failed)?,
         };
         Ok(verified.in_chunks(root))
     }
 
-    /// The only way to a [`VerifiedImage`]. Reads a file once, and again when it has changed.
+    /// Held to its declaration by [`verify`]. Reads a file once, and again when it has changed.
     pub async fn verified(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
         match &declared.source {
             ImageSource::Url(url) => {
                 let (Some(size), DeclaredSha256::Known(sha256)) = (declared.size, &declared.sha256) else {
                     return Err(ImageError::Incomplete { image: name(declared) });
                 };
-                Ok(verified(declared, url.as_str().to_owned(), sha256.as_str().to_owned(), size.0, None))
+                verify::streamed(declared, url.as_str(), sha256.as_str(), size.0, &self.trust)
             }
             ImageSource::File(path) => {
                 let path = self.inside(declared, path)?;
@@ -156,19 +142,19 @@ impl Images {
             return Err(ImageError::Size { image: name(declared), declared: size.0, seen: stamp.size });
         }
         let contents = self.contents(declared, path, stamp.clone()).await?;
-        if contents.detected != declared.format.to_string() {
-            let seen = contents.detected;
-            return Err(ImageError::Format { image: name(declared), declared: declared.format, seen });
-        }
-        if contents.sha256 != sha256 {
-            return Err(ImageError::Sha256 {
-                image: name(declared),
-                declared: sha256,
-                seen: contents.sha256,
-            });
-        }
-        let url = format!("/images/{sha256}");
-        Ok(verified(declared, url, sha256, stamp.size, Some(path.to_owned())))
+        let fetched = Fetched {
+            path: path.to_owned(),
+            sha256: contents.sha256,
+            sha512: contents.sha512,
+            size: stamp.size,
+            detected: contents.detected,
+            manifest_digest: None,
+            signatures: Vec::new(),
+        };
+        let (owned, trust) = (declared.clone(), Arc::clone(&self.trust));
+        tokio::task::spawn_blocking(move || verify::verify(&fetched, &owned, &sha256, &trust))
+            .await
+            .unwrap_or_else(|e| Err(io_error(declared, path, io::Error::other(e))))
     }
 
     fn stamp(&self, declared: &ImageDeclaration, path: &Path) -> Result<Stamp, ImageError> {
@@ -229,47 +215,17 @@ impl Images {
 }
 
 /// Blocks a thread of its own, for as long as it takes.
-async fn take_in(store: Arc<ChunkStore>, path: PathBuf, image: Image) -> Result<Sha, TakeInError> {
-    tracing::info!(image = image.name, path = %path.display(), "taking the image in");
+async fn take_in(store: Arc<ChunkStore>, image: VerifiedImage) -> Result<Sha, TakeInError> {
     let work = move || {
-        let whole = Whole {
-            path: &path,
-            format: image.format,
-            sha256: &image.sha256,
-            raw_sha256: image.raw_sha256.as_deref(),
-            raw_bytes: image.raw_size_bytes,
-        };
-        let root = store.take_in(&whole, &AtomicU64::new(0))?;
-        tracing::info!(image = image.name, %root, "the image is taken in");
+        let name = &image.image().name;
+        tracing::info!(image = name, "taking the image in");
+        let root = store.take_in(&image, &AtomicU64::new(0))?;
+        tracing::info!(image = name, %root, "the image is taken in");
         Ok(root)
     };
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|e| Err(TakeInError::Io { path: PathBuf::new(), source: io::Error::other(e) }))
-}
-
-fn verified(
-    declared: &ImageDeclaration,
-    url: String,
-    sha256: String,
-    size_bytes: u64,
-    file: Option<PathBuf>,
-) -> VerifiedImage {
-    // A raw image's own hash and size are those of its disk.
-    let raw = declared.format == ImageFormat::Raw;
-    let own_sha256 = raw.then(|| sha256.clone());
-    let raw_sha256 = declared.raw_sha256.as_ref().map(|s| s.as_str().to_owned());
-    let image = Image {
-        name: name(declared),
-        url,
-        format: declared.format,
-        sha256,
-        size_bytes,
-        raw_sha256: raw_sha256.or(own_sha256),
-        raw_size_bytes: declared.raw_size.map(|s| s.0).or(raw.then_some(size_bytes)),
-        chunks: None,
-    };
-    VerifiedImage { image, file }
 }
 
 fn name(declared: &ImageDeclaration) -> String {

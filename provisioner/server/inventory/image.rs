@@ -1,6 +1,9 @@
 //! What an image's declaration says.
 
-use super::values::{BadValue, HttpUrl, RecordName, RelativePath, Sha256Hex, Size};
+use super::{
+    signature::SignaturePolicy,
+    values::{BadValue, HttpUrl, RecordName, RelativePath, Sha256Hex, Sha512Hex, Size},
+};
 use provisioner_wire::order::ImageFormat;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use std::fmt;
@@ -15,6 +18,12 @@ pub struct ImageDeclaration {
     pub format: ImageFormat,
     /// SHA-256 of the file as it is (compressed, where it is).
     pub sha256: DeclaredSha256,
+    /// SHA-512 of the same file, held to as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha512: Option<Sha512Hex>,
+    /// Who must have signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignaturePolicy>,
     /// Size of that file; must be given where the source is a URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,

@@ -17,6 +17,7 @@ pub mod matching;
 pub mod password;
 mod problem;
 pub mod profile;
+pub mod signature;
 pub mod values;
 
 pub use check::check;
@@ -33,9 +34,10 @@ pub use profile::{
     Delivery, DiskHints, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over, Placement,
     Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
 };
+pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
-    Size,
+    Sha512Hex, Size,
 };
 
 use serde::Serialize;

@@ -9,7 +9,7 @@ use crate::{
         error::Problem,
     },
     image::Images,
-    inventory::{Hardware, ImageDeclaration, Profile, RecordName},
+    inventory::{Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
     render::Templates,
@@ -19,6 +19,7 @@ use crate::{
 };
 use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
@@ -30,6 +31,7 @@ pub struct Real {
     images: Arc<Images>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
+    signatures: SignaturesRequired,
 }
 
 impl Real {
@@ -41,7 +43,14 @@ impl Real {
             images: house.images.clone(),
             site: house.site.clone(),
             secrets_dir: house.config.hardware_dir.clone(),
+            signatures: house.config.signatures.required.clone(),
         }
+    }
+
+    /// What the site has against an image without a signature.
+    fn complaint(&self, spec: &Value) -> Option<String> {
+        let image = ImageDeclaration::deserialize(spec).ok()?;
+        self.signatures.complaint(&image)
     }
 
     async fn hardware(&self, machine: &Machine) -> Result<Hardware, String> {
@@ -156,7 +165,15 @@ impl Real {
 
 impl Content for Real {
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())
+        let unsigned = match &change {
+            Change::Put { kind: declared::Kind::Image, spec, .. } => self.complaint(spec),
+            _ => None,
+        };
+        let checked = checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())?;
+        match unsigned {
+            Some(what) => Err(vec![Problem { place: "signature".to_owned(), what }]),
+            None => Ok(checked),
+        }
     }
 
     fn facts(&self, spec: &Value) -> Facts {

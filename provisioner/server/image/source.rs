@@ -1,0 +1,28 @@
+//! What comes out of a source: a file on this server, which proves nothing yet.
+
+use std::path::PathBuf;
+
+/// A file that was read whole, and what was seen of it. Only [`super::verify::verify`] makes an image of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    pub path: PathBuf,
+    /// Hexadecimal.
+    pub sha256: String,
+    /// Hexadecimal.
+    pub sha512: String,
+    pub size: u64,
+    /// Name of the format that its first bytes show.
+    pub detected: String,
+    /// Of the manifest it came from, `sha256:…`, where it is from a registry.
+    pub manifest_digest: Option<String>,
+    /// That the registry has of that manifest.
+    pub signatures: Vec<RegistrySignature>,
+}
+
+/// A layer of a registry's `sha256-….sig`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrySignature {
+    pub payload: Vec<u8>,
+    /// Base64, its annotation `dev.cosignproject.cosign/signature`.
+    pub signature: String,
+}
