@@ -82,3 +82,80 @@ fn is_fat_label(label: &str) -> bool {
     let fine = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
     (1..=11).contains(&label.len()) && label.bytes().all(fine)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn image(name: &str) -> ImageDeclaration {
+        let source = json!({ "file": "f" });
+        let image = json!({ "name": name, "source": source, "format": "raw", "sha256": "ab".repeat(32) });
+        serde_json::from_value(image).unwrap()
+    }
+
+    /// The mistakes of a profile with these keys, as `place: message`.
+    fn mistakes(keys: Value) -> Vec<String> {
+        let mut profile =
+            json!({ "name": "p", "image": "k", "os": "flatcar", "template": "t", "role": "worker" });
+        for (key, value) in keys.as_object().unwrap() {
+            profile[key] = value.clone();
+        }
+        let profile = serde_json::from_value(profile).unwrap();
+        let found = delivery(&profile, &[image("k"), image("i")]);
+        found.into_iter().map(|(place, what)| format!("{place}: {what}")).collect()
+    }
+
+    #[test]
+    fn what_fits_together_is_no_mistake() {
+        let place = json!({ "partition": { "label": "OEM" }, "directory": "/" });
+        let netboot = json!({ "initramfs": ["i"] });
+        for good in [
+            json!({ "place": place }),
+            json!({ "deliver": { "place": place } }),
+            json!({ "deliver": { "place": { "partition": { "new": "CIDATA" }, "directory": "/" } } }),
+            json!({ "deliver": { "url": { "over": "http", "pointer": place } } }),
+            json!({ "method": "netboot", "netboot": netboot, "deliver": { "url": {} } }),
+        ] {
+            assert_eq!(mistakes(good.clone()), [""; 0], "{good}");
+        }
+    }
+
+    #[test]
+    fn each_contradiction_is_named_at_its_place() {
+        let place = json!({ "partition": { "label": "OEM" }, "directory": "/" });
+        let at = |partition: Value| json!({ "partition": partition, "directory": "/" });
+        for (bad, expected) in [
+            (json!({}), ": how does the config reach the node"),
+            (json!({ "place": place, "deliver": { "place": place } }), "/deliver: say either"),
+            (json!({ "place": at(json!({ "number": 0 })) }), "/place/partition: partitions are counted"),
+            (
+                json!({ "place": at(json!({ "new": "too long a label" })) }),
+                "/place/partition/new: a FAT label",
+            ),
+            (json!({ "deliver": { "url": {} } }), "/deliver/url: where on the written disk"),
+            (
+                json!({ "os": "talos", "deliver": { "url": { "pointer": place } } }),
+                "/deliver/url: this operating system reads no",
+            ),
+            (json!({ "method": "netboot", "deliver": { "url": {} } }), ": method: netboot needs netboot"),
+            (json!({ "method": "netboot", "netboot": {}, "place": place }), "/place: an installer"),
+            (
+                json!({ "method": "netboot", "netboot": { "initramfs": ["i", "x"] }, "deliver": { "url": {} } }),
+                "/netboot/initramfs/1: there is no image x",
+            ),
+            (
+                json!({ "method": "netboot", "netboot": { "rootfs": "y" }, "deliver": { "url": {} } }),
+                "/netboot/rootfs: there is no image y",
+            ),
+            (
+                json!({ "method": "netboot", "netboot": {}, "deliver": { "url": { "pointer": place } } }),
+                "/deliver/url/pointer: the URL stands",
+            ),
+            (json!({ "netboot": {}, "place": place }), "/netboot: is for method: netboot"),
+        ] {
+            let found = mistakes(bad.clone());
+            assert!(found.iter().any(|m| m.starts_with(expected)), "{bad}: {found:?}");
+        }
+    }
+}

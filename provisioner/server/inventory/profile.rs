@@ -73,6 +73,12 @@ impl Profile {
         }
     }
 
+    /// Whether it boots this image from the network, as it is, and writes it to no disk.
+    pub fn netboots(&self, image: &RecordName) -> bool {
+        let files = self.netboot.iter().flat_map(|files| files.initramfs.iter().chain(&files.rootfs));
+        self.method == Method::Netboot && files.chain([&self.image]).any(|name| name == image)
+    }
+
     /// How the node fetches its config, where it does.
     pub fn by_url(&self) -> Option<&UrlDelivery> {
         match &self.deliver {

@@ -3,7 +3,7 @@
 
 use crate::{
     image::Images,
-    inventory::ImageDeclaration,
+    inventory::{ImageDeclaration, Profile},
     store::{self, Db, declared},
 };
 use anyhow::Result;
@@ -12,7 +12,12 @@ use std::{collections::HashSet, sync::Arc};
 
 /// Ends only with the server.
 pub async fn take_in_all(db: Db, images: Arc<Images>) -> Result<()> {
-    let declared: Vec<ImageDeclaration> = declared::all(&mut db.read().await?, declared::Kind::Image).await?;
+    let mut tx = db.read().await?;
+    let mut declared: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await?;
+    let profiles: Vec<Profile> = declared::all(&mut tx, declared::Kind::Profile).await?;
+    drop(tx);
+    // A kernel is served as it is.
+    declared.retain(|image| !profiles.iter().any(|profile| profile.netboots(&image.name)));
     let mut wanted = HashSet::new();
     let mut whole = true;
     for image in &declared {

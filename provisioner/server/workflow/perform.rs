@@ -5,7 +5,7 @@ use super::{engine::Hands, plan};
 use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
-    image::Images,
+    image::{Images, VerifiedImage},
     inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Method, Profile, RecordName},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
@@ -119,7 +119,7 @@ impl Performer {
         let image = match profile.method {
             Method::Disk => self.images.ready(&declaration).await.map_err(lasting)?,
             // Served as it is: nobody takes it apart.
-            Method::Netboot => self.images.verified(&declaration).await.map_err(lasting)?,
+            Method::Netboot => own(self.images.verified(&declaration).await.map_err(lasting)?)?,
         };
         let config = os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name))
             .map_err(|problems| {
@@ -163,7 +163,7 @@ impl Performer {
     async fn served_whole(&self, name: &RecordName) -> Result<Image, Failure> {
         let declaration = self.image(name).await?;
         let verified = self.images.verified(&declaration).await;
-        Ok(verified.map_err(|e| Failure::Lasting(e.to_string()))?.wire())
+        Ok(own(verified.map_err(|e| Failure::Lasting(e.to_string()))?)?.wire())
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {
@@ -270,4 +270,15 @@ impl Performer {
             .map_err(|e: crate::bmc::pin::PinError| wrong(e.to_string()))?;
         Ok(BmcTarget { address, user: bmc.username.as_str().to_owned(), password, pin })
     }
+}
+
+/// Firmware checks no hash: what it boots must be a file that this server has verified and serves itself.
+fn own(image: VerifiedImage) -> Result<VerifiedImage, Failure> {
+    if image.file().is_some() {
+        return Ok(image);
+    }
+    let name = image.wire().name;
+    Err(Failure::Lasting(format!(
+        "image {name} is not on this server: what is booted from the network must be"
+    )))
 }
