@@ -37,7 +37,8 @@ pub enum Script {
     Agent { arguments: Vec<Argument>, door: Door },
     /// Boot the machine's operating system's own kernel, which installs itself. Arguments as for the agent; one of them
     /// holds the one-shot URL of the config.
-    Netboot { kernel: String, initramfs: Vec<String>, arguments: Vec<Argument> },
+    /// With the URL of `authority` that one's certificate is put into the initramfs.
+    Netboot { kernel: String, initramfs: Vec<String>, authority: Option<String>, arguments: Vec<Argument> },
     /// The agent would boot, and there is none for this processor.
     NoAgent { architecture: &'static str },
     /// Boot the machine's own disk; `by`: as its record says its firmware needs it.

@@ -130,6 +130,10 @@ fn known(by_url: &ByUrl, file: &str) -> Known {
 
 /// The machine, where this request is the one that has the file.
 async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result<Machine> {
+    // What can only be another alarm goes into the trail now and then: a node may ask for ever.
+    if cannot_win(machine, url_hash) && !app.live().may_alarm(machine.id, app.engine().now()) {
+        return Err(ApiError::Gone("this address has been used".to_owned()));
+    }
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| ApiError::internal("no random numbers from the system"))?;
     let fetch = hex(&bytes);
@@ -149,6 +153,13 @@ async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result
         tracing::warn!(machine = %machine.name, file, "its config was fetched a second time: revoked");
         ApiError::Gone("this address has been used".to_owned())
     })
+}
+
+/// Whether asking can neither be the first nor end anything any more.
+fn cannot_win(machine: &Machine, url_hash: &str) -> bool {
+    let url = machine.config_url.as_ref();
+    let is_older = url.is_some_and(|url| url.hash != url_hash && url.fetched.is_empty());
+    is_older || matches!(machine.phase, Phase::Installing | Phase::Ready | Phase::Failed)
 }
 
 /// Nobody learns more than that there is nothing to be had.

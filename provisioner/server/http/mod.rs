@@ -151,7 +151,9 @@ impl App {
 /// the iPXE binaries. The API answers here only to this host itself.
 pub fn plain(app: &App, boot_files: Router) -> Router {
     let witness = middleware::from_fn_with_state(app.boot_plane().clone(), boot_plane::witness);
-    let boot = Router::new().route("/boot/{file}", get(boot::script).head(boot::head));
+    let boot = Router::new()
+        .route("/boot/{file}", get(boot::script).head(boot::head))
+        .route(netboot::AUTHORITY, get(netboot::authority));
     let routes = Router::new()
         .route(path::CLAIM, post(agent::claim))
         .route(path::ORDER, post(agent::order))

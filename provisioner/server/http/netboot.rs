@@ -12,7 +12,11 @@ use crate::{
     os::{self, netboot::Installer, pointer::Way},
     store,
 };
+use axum::{extract::State, http::header, response::IntoResponse};
 use provisioner_wire::{BootId, order::Config, report::Disk};
+
+/// Path of [`authority`].
+pub const AUTHORITY: &str = "/boot/authority.pem";
 
 /// The script for a machine that is handed over, with a fresh URL in it, which is recorded first. `None` where the
 /// machine has moved on.
@@ -53,11 +57,19 @@ pub(super) fn script(app: &App, machine: &Machine, capability: &str) -> std::res
         Some(value) => Argument::Pair(name, value),
         None => Argument::Word(name.to_owned()),
     });
+    let tls = target.by_url.as_ref().is_some_and(|by_url| by_url.tls);
     Ok(Script::Netboot {
+        authority: tls.then(|| reached(AUTHORITY)),
         kernel: reached(&netboot.kernel.url),
         initramfs: netboot.initramfs.iter().map(|image| reached(&image.url)).collect(),
         arguments: words.chain(netboot.arguments.iter().cloned().map(Argument::Word)).collect(),
     })
+}
+
+/// `GET /boot/authority.pem`: whom a node must trust to fetch its config by TLS. Public; as trustworthy as the kernel that
+/// comes the same way.
+pub async fn authority(State(app): State<App>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], app.settings().ca_pem.clone())
 }
 
 /// The disk of the licence, as the agent has reported it.

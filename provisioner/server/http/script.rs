@@ -101,7 +101,9 @@ impl Builder {
             }
             Script::Nothing => return Ok(NOTHING.to_owned()),
             Script::NoAgent { architecture } => return Ok(NO_AGENT.replace("{{architecture}}", architecture)),
-            Script::Netboot { kernel, initramfs, arguments } => return netboot(kernel, initramfs, arguments),
+            Script::Netboot { kernel, initramfs, authority, arguments } => {
+                return netboot(kernel, initramfs, authority.as_ref(), arguments);
+            }
             Script::Agent { arguments, door } => (arguments, door),
         };
         let files = match door {
@@ -114,19 +116,41 @@ impl Builder {
     }
 }
 
-/// Each initramfs has a name of its own: UEFI kernels are told them on their command line.
-fn netboot(kernel: &str, initramfs: &[String], arguments: &[Argument]) -> Result<String, String> {
+/// Bytes of a URL in a script.
+const URL_MAX: usize = 1000;
+
+/// Where Go's programs, Ignition among them, look for authorities beside those of the system.
+const AUTHORITY: &str = "/etc/ssl/certs/provisioner-site.pem";
+
+/// Each initramfs has a name of its own: UEFI kernels are told them on their command line. iPXE makes an archive of a file
+/// that comes with a path.
+fn netboot(
+    kernel: &str,
+    initramfs: &[String],
+    authority: Option<&String>,
+    arguments: &[Argument],
+) -> Result<String, String> {
     let line = line_of(arguments, |word| word.0)?;
-    let names = (0..initramfs.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
-    let load = |(n, file): (usize, &String)| -> Result<String, String> {
-        Ok(format!("initrd --name initrd{n} {} || goto again\n", Word::new(file)?.0))
+    let all = initramfs.iter().map(|file| (file, String::new()));
+    let archive = format!(" {AUTHORITY} mode=644 mkdir=-1");
+    let all: Vec<_> = all.chain(authority.map(|file| (file, archive))).collect();
+    let names = (0..all.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
+    let load = |(n, (file, place)): (usize, &(&String, String))| -> Result<String, String> {
+        Ok(format!("initrd --name initrd{n} {}{place} || goto again\n", url(file)?.0))
     };
-    let loads = initramfs.iter().enumerate().map(load).collect::<Result<String, _>>()?;
+    let loads = all.iter().enumerate().map(load).collect::<Result<String, _>>()?;
     Ok(NETBOOT
-        .replace("{{kernel}}", &Word::new(kernel)?.0)
+        .replace("{{kernel}}", &url(kernel)?.0)
         .replace("{{names}}", &names)
         .replace("{{initramfs}}\n", &loads)
         .replace("{{arguments}}", &line))
+}
+
+fn url(text: &str) -> Result<Word, String> {
+    match text.len() {
+        0..=URL_MAX => Word::new(text),
+        long => Err(format!("a URL of {long} bytes cannot stand in a boot script: {URL_MAX} is the most")),
+    }
 }
 
 fn files(base: &str) -> Result<Word, String> {
@@ -197,7 +221,8 @@ mod tests {
     fn netboot(kernel: &str, word: &str) -> Script {
         let arguments = vec![Argument::Word(word.to_owned())];
         let initramfs = vec!["http://10.88.0.1:8080/images/a".to_owned(), "http://h/b".to_owned()];
-        Script::Netboot { kernel: kernel.to_owned(), initramfs, arguments }
+        let authority = Some("http://h/boot/authority.pem".to_owned());
+        Script::Netboot { kernel: kernel.to_owned(), initramfs, authority, arguments }
     }
 
     #[test]
@@ -208,9 +233,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "kernel http://h/k initrd=initrd0 initrd=initrd1 talos.platform=metal || goto again",
+                "kernel http://h/k initrd=initrd0 initrd=initrd1 initrd=initrd2 talos.platform=metal || goto again",
                 "initrd --name initrd0 http://10.88.0.1:8080/images/a || goto again",
-                "initrd --name initrd1 http://h/b || goto again"
+                "initrd --name initrd1 http://h/b || goto again",
+                "initrd --name initrd2 http://h/boot/authority.pem /etc/ssl/certs/provisioner-site.pem mode=644 mkdir=-1 || goto again"
             ]
         );
         // Talos' own variables would be iPXE's first: `${uuid}` is not what it seems.

@@ -207,10 +207,10 @@ proptest! {
         for event in &events {
             let Ok(next) = on(&machine, event, NOW) else { continue };
             prop_assert_eq!(next.breach(), None);
-            if !matches!(event, Event::SpendLicence { .. }) {
-                if let Ok(again) = on(&next, event, NOW) {
-                    prop_assert_eq!(&again, &next);
-                }
+            if !matches!(event, Event::SpendLicence { .. })
+                && let Ok(again) = on(&next, event, NOW)
+            {
+                prop_assert_eq!(&again, &next);
             }
             if let (Event::ConfigAsked { url_hash, fetch, .. }, Phase::Rebooting) = (event, next.phase) {
                 let this = (url_hash.clone(), fetch.clone());

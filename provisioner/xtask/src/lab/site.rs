@@ -100,7 +100,7 @@ fn ignition(project: &Project) -> Result<(String, String)> {
     let profile = format!(
         "name: lab-ignition\nimage: installer-kernel\nmethod: netboot\nos: flatcar\ntemplate: tiny-ignition\n\
          role: worker\nnetboot:\n  initramfs: [installer-initramfs]\n  arguments: [console=ttyS0, panic=10, \
-         \"lab.image=http://{ADDRESS}:8080/images/{sha256}\"]\ndeliver:\n  url: {{over: http}}\n\
+         \"lab.image=http://{ADDRESS}:8080/images/{sha256}\"]\ndeliver:\n  url: {{over: https}}\n\
          disk: {{min_size: 128MiB}}\n"
     );
     Ok((images.join("---\n"), profile))
