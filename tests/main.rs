@@ -13,6 +13,7 @@ mod doctor;
 mod fleet;
 mod fuzz;
 mod install;
+mod place;
 mod postgres;
 mod refusals;
 mod sources;

@@ -7,7 +7,10 @@ use provisioner::{
         content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
         error::Problem,
     },
-    machine::{Act, ActResult, Machine, Time, state::Target},
+    machine::{
+        Act, ActResult, Machine, Time,
+        state::{ByUrl, Netboot, Target},
+    },
     workflow,
 };
 use provisioner_wire::{
@@ -40,7 +43,7 @@ impl workflow::Hands for Hands {
     fn perform(&self, machine: Machine, act: Act) -> Pin<Box<dyn Future<Output = ActResult> + Send + '_>> {
         Box::pin(async move {
             match act {
-                Act::Preflight => ActResult::Preflighted { target: Box::new(target()) },
+                Act::Preflight => ActResult::Preflighted { target: Box::new(target_of(&machine)) },
                 Act::ChooseDisks => {
                     let disks = machine.report.iter().flat_map(|r| &r.disks).map(Disk::identity).collect();
                     ActResult::DisksChosen { licence: LicenceId(Uuid::new_v4()), disks }
@@ -49,6 +52,27 @@ impl workflow::Hands for Hands {
             }
         })
     }
+}
+
+/// As the profile's name says: `netboot…` or `by-url…`, with `-tls` by HTTPS only, with `-own` from its own address only.
+fn target_of(machine: &Machine) -> Target {
+    let name = machine.workflow.as_ref().and_then(|w| w.profile.clone()).unwrap_or_default();
+    let mut target = target();
+    if !name.starts_with("netboot") && !name.starts_with("by-url") {
+        return target;
+    }
+    let (tls, own_address) = (name.contains("-tls"), name.contains("-own"));
+    target.by_url = Some(ByUrl { tls, own_address, files: vec!["user-data".into()] });
+    let ignition = name.starts_with("netboot") || name.contains("-ignition");
+    let os = if ignition { "flatcar" } else { "cloud-init" };
+    target.profile =
+        json!({ "name": name, "image": "debian-12", "os": os, "template": "debian", "role": "worker" });
+    if let Some(kernel) = target.image.take_if(|_| name.starts_with("netboot")) {
+        let initramfs = vec![Image { url: "/images/initramfs".into(), ..kernel.clone() }];
+        target.netboot =
+            Some(Netboot { kernel, initramfs, rootfs: None, arguments: vec!["console=ttyS0".into()] });
+    }
+    target
 }
 
 fn target() -> Target {
@@ -64,6 +88,8 @@ fn target() -> Target {
             chunks: Some(Chunks { root: "cd".repeat(32), base: "/images".into(), caches: vec![] }),
         }),
         place: Some(Place { partition: PartitionSelector::Number(1), directory: "/seed".into() }),
+        netboot: None,
+        by_url: None,
         wipe: WipeMethod::Metadata,
         read_back: None,
         token_ttl_ms: 3_600_000,
@@ -84,6 +110,13 @@ fn sha(text: &str) -> String {
 /// The token that `render` mints for a claim.
 pub fn token_of(boot_hash: &str) -> String {
     format!("canary-token.{}", &boot_hash[..16])
+}
+
+/// A config that writes the token to a file.
+fn ignition(token: &str) -> String {
+    let source = format!("data:,{token}");
+    let file = json!({ "path": "/etc/node/token", "mode": 0o600, "contents": { "source": source } });
+    json!({ "ignition": { "version": "3.3.0" }, "storage": { "files": [file] } }).to_string()
 }
 
 impl Content for PlayedContent {
@@ -125,10 +158,17 @@ impl Content for PlayedContent {
             if profile == Some("unmintable") {
                 return Err("the issuer does not answer".to_owned());
             }
-            let token = token_of(&machine.claim.as_ref().unwrap().boot_hash);
+            if profile == Some("netboot-slow") {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            let token = token_of(machine.minted_for().unwrap());
             let expires =
                 machine.token.as_ref().map_or(now + std::time::Duration::from_secs(3600), |t| t.expires);
-            let file = ConfigFile { name: "user-data".into(), contents: token.clone(), mode: 0o600 };
+            let contents = match profile {
+                Some(name) if name.contains("-ignition") => ignition(&token),
+                _ => token.clone(),
+            };
+            let file = ConfigFile { name: "user-data".into(), contents, mode: 0o600 };
             Ok(Rendered {
                 config: Config { files: vec![file] },
                 token_hash: sha(&token),

@@ -10,6 +10,7 @@ mod journal;
 mod leases;
 mod machines;
 mod on_machines;
+mod on_urls;
 mod server;
 mod simulation;
 
@@ -47,6 +48,7 @@ fn ten_thousand_seeds() {
         "{totals:?}"
     );
     assert!(totals.losses > seeds / 50, "{totals:?}");
+    assert!(totals.fetched > seeds / 4 && totals.stolen > seeds / 200, "{totals:?}");
     assert!(totals.held > seeds, "{totals:?}");
     assert!(totals.lies > seeds / 50, "{totals:?}");
     assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");

@@ -5,6 +5,7 @@
 //! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
 
 pub mod check;
+mod check_delivery;
 pub mod dhcp_options;
 pub mod hardware;
 pub mod identity;
@@ -32,7 +33,8 @@ pub use oci_reference::OciReference;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
-    DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,
+    Delivery, DiskHints, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over, Placement,
+    Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
 };
 pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{

@@ -74,7 +74,26 @@ pub enum Event {
         generation: Generation,
         proof: String,
     },
-    /// A config was rendered for the claim, with a token of this hash.
+    /// A script with the operating system's own kernel was made, and a one-shot URL of this hash stands in it.
+    NetbootServed {
+        url_hash: String,
+        expires: Time,
+    },
+    /// A one-shot URL of this hash was given to the agent that holds the claim, to be placed.
+    ConfigUrlMade {
+        boot_hash: String,
+        generation: Generation,
+        url_hash: String,
+        expires: Time,
+    },
+    /// Somebody who knows the URL asks for `file`; `fetch` is this request's own random name.
+    ConfigAsked {
+        url_hash: String,
+        generation: Generation,
+        file: String,
+        fetch: String,
+    },
+    /// A config was rendered for the claim, or for the URL, with a token of this hash.
     ConfigRendered {
         boot_hash: String,
         generation: Generation,
@@ -166,6 +185,9 @@ impl Event {
             Self::SpendLicence { .. } => "spend-licence",
             Self::Challenged { .. } => "challenged",
             Self::ReadBack { .. } => "read-back",
+            Self::NetbootServed { .. } => "netboot-served",
+            Self::ConfigUrlMade { .. } => "config-url-made",
+            Self::ConfigAsked { .. } => "config-asked",
             Self::ConfigRendered { .. } => "config-rendered",
             Self::ConfigRefused { .. } => "config-refused",
             Self::StepEnded { .. } => "step-ended",

@@ -3,6 +3,7 @@
 //! agent do next). Values in, values out; no clock, no randomness, no I/O.
 
 pub mod boot;
+mod config_url;
 pub mod event;
 pub mod hold;
 pub mod lifecycle;
@@ -16,5 +17,7 @@ pub use lifecycle::on;
 pub use state::{Act, Machine, MachineId};
 pub use time::Time;
 
+#[cfg(test)]
+mod config_url_tests;
 #[cfg(test)]
 mod tests;

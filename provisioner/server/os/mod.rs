@@ -5,6 +5,8 @@
 
 mod cloud_init;
 mod context;
+pub mod netboot;
+pub mod pointer;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
@@ -39,14 +41,14 @@ pub fn config(
     Ok(config)
 }
 
-/// [`config`] with a dummy token: what runs before any power change.
+/// [`config`] with a dummy token, which opens nothing: what runs before any power change.
 pub fn preflight(
     templates: &Templates,
     profile: &Profile,
     hardware: &Hardware,
     site: &Site,
-) -> Result<(), Vec<Problem>> {
-    config(templates, profile, hardware, Generation(0), site, &builtin::dummy()).map(|_| ())
+) -> Result<Config, Vec<Problem>> {
+    config(templates, profile, hardware, Generation(0), site, &builtin::dummy())
 }
 
 /// Whether `os` will take these files. The place of a problem is `FILE:LINE:COLUMN` in the rendered file.
@@ -59,6 +61,11 @@ pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>
     }
     match os {
         OperatingSystem::CloudInit => cloud_init::validate(config, &mut problems),
+        OperatingSystem::Talos
+        | OperatingSystem::Flatcar
+        | OperatingSystem::FedoraCoreos
+        | OperatingSystem::Bottlerocket
+        | OperatingSystem::Kairos => {}
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

@@ -93,7 +93,8 @@ impl Real {
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };
-        os::preflight(&self.templates, &profile, &hardware, &(self.site)(&machine.name)).map_err(told)?;
+        let config = os::preflight(&self.templates, &profile, &hardware, &(self.site)(&machine.name));
+        os::pointer::fetchable(&profile, &config.map_err(told)?).map_err(|e| problem("profile", e))?;
         Ok(name)
     }
 
@@ -101,11 +102,11 @@ impl Real {
         let hardware = self.hardware(machine).await?;
         let frozen = machine.target().map(|t| t.profile.clone()).ok_or("no target was frozen")?;
         let profile: Profile = serde_json::from_value(frozen).map_err(|e| e.to_string())?;
-        let claim = machine.claim.as_ref().ok_or("nobody has claimed the machine")?;
+        let minted_for = machine.minted_for().ok_or("nobody has claimed the machine")?;
         let request = MintRequest {
             machine: &machine.name,
             generation: machine.generation,
-            boot_hash: &claim.boot_hash,
+            boot_hash: minted_for,
             ttl: profile.token.ttl.duration(),
         };
         let key = self.keyring.derive(builtin::PURPOSE);

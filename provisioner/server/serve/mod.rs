@@ -220,6 +220,8 @@ fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound, boot_plane
         .with_signed_agent(house.config.boot.signed_agent.is_some());
     let settings = Settings {
         plain_url,
+        tls_url,
+        ca_pem: (house.site)(&"any".parse().map_err(anyhow::Error::msg)?).ca_pem,
         discovery: house.config.discovery,
         kernel_arguments: house.config.boot.arguments.clone(),
     };

@@ -1,23 +1,51 @@
 //! PURE. What a workflow will do to a machine: the target it freezes, and the disks it may touch.
 
 use crate::{
-    inventory::{DiskHints, Hardware, Profile, matching},
-    machine::state::Target,
+    inventory::{DiskHints, FetchedFrom, Hardware, Over, Profile, matching},
+    machine::state::{ByUrl, Netboot, Target},
 };
 use provisioner_wire::{
     machine::WorkflowKind,
-    order::{Image, Place, WipeMethod},
+    order::{Config, Image, Place, WipeMethod},
     report::{Disk, DiskIdentity, HardwareReport},
 };
 
-/// The target of a provision, as declared now.
-pub fn provision(profile: &Profile, hardware: &Hardware, image: Image) -> Result<Target, String> {
+/// What is booted beside a kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beside {
+    pub initramfs: Vec<Image>,
+    pub rootfs: Option<Image>,
+}
+
+/// The target of a provision, as declared now, and rendered with a dummy token as `config`. `image` is what the agent writes, or with `netboot` the kernel.
+pub fn provision(
+    profile: &Profile,
+    hardware: &Hardware,
+    image: Image,
+    netboot: Option<Beside>,
+    config: &Config,
+) -> Result<Target, String> {
     let milliseconds = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let by_url = profile.by_url().map(|url| ByUrl {
+        tls: url.over == Over::Https,
+        own_address: url.from == FetchedFrom::OwnAddress,
+        files: config.files.iter().map(|file| file.name.clone()).collect(),
+    });
+    let (image, netboot) = match netboot {
+        None => (Some(image), None),
+        Some(Beside { initramfs, rootfs }) => {
+            let own = profile.netboot.iter().flat_map(|files| &files.arguments);
+            let arguments = own.map(|argument| argument.as_str().to_owned()).collect();
+            (None, Some(Netboot { kernel: image, initramfs, rootfs, arguments }))
+        }
+    };
     Ok(Target {
         // Only what is here in chunks can be compared with what the disk holds.
-        read_back: image.chunks.is_some().then_some(profile.read_back),
-        image: Some(image),
-        place: Some(Place::from(&profile.place)),
+        read_back: image.as_ref().is_some_and(|i| i.chunks.is_some()).then_some(profile.read_back),
+        image,
+        place: profile.placement().map(Place::from),
+        netboot,
+        by_url,
         wipe: profile.wipe,
         token_ttl_ms: milliseconds(profile.token.ttl.duration()),
         ready_deadline_ms: milliseconds(profile.ready.deadline.duration()),
@@ -33,6 +61,8 @@ pub fn without_image(profile: Option<&Profile>, hardware: &Hardware) -> Target {
     Target {
         image: None,
         place: None,
+        netboot: None,
+        by_url: None,
         wipe: profile.map_or(WipeMethod::default(), |p| p.wipe),
         read_back: None,
         token_ttl_ms: 0,
