@@ -38,6 +38,7 @@ impl World {
             Running::Agent(agent) => self.agent(rack, agent),
             Running::Node { generation, token } => {
                 let Some(token) = token else { return };
+                self.node_joins(rack, &token, generation);
                 if self.tell(rack, &Event::PhonedHome { token_hash: token.clone() })
                     == Some(Verdict::Accepted)
                 {
@@ -244,6 +245,9 @@ impl World {
 
     fn config(&mut self, rack: usize, agent: &mut Agent) -> bool {
         let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
+        if !self.asked_issuer(rack, &boot_hash, generation) {
+            return false;
+        }
         let token_hash = format!("token of {boot_hash}");
         let event = Event::ConfigRendered {
             boot_hash,

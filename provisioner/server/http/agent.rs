@@ -3,7 +3,9 @@
 
 use super::{
     App,
+    content::Unrendered,
     error::{ApiError, accepted, from_bytes, parse},
+    minted,
 };
 use crate::{
     machine::{Event, Machine, RefusalKind, boot::orders},
@@ -163,9 +165,10 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         return Err(ApiError::Conflict(format!("{} has no image on its disk yet", machine.name)).into());
     }
     let (boot_hash, generation) = (spoken.boot_hash.clone(), asked.generation);
-    let rendered = match app.content().render(machine, app.engine().now()).await {
+    let rendered = match minted::rendered(&app, machine).await? {
         Ok(rendered) => rendered,
-        Err(reason) => {
+        Err(Unrendered::Later(reason)) => return Err(ApiError::Busy(reason).into()),
+        Err(Unrendered::Never(reason)) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             spoken.submit(&app, &event).await?;
             return Err(ApiError::invalid("", reason).into());

@@ -15,6 +15,7 @@ pub mod grub;
 pub mod images;
 pub mod listen;
 pub mod live;
+pub mod minted;
 pub mod node;
 pub mod script;
 pub mod script6;

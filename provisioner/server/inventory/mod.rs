@@ -5,6 +5,8 @@
 //! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
 
 pub mod check;
+mod check_cluster;
+pub mod cluster;
 pub mod dhcp_options;
 pub mod hardware;
 pub mod identity;
@@ -19,6 +21,7 @@ pub mod profile;
 pub mod values;
 
 pub use check::check;
+pub use cluster::{CaCertificate, Cluster};
 pub use dhcp_options::DhcpOptions;
 pub use hardware::{Bmc, BootBy, DiskBoot, Hardware, Nic, Password, PxeLead, Quirks, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
@@ -29,7 +32,8 @@ pub(crate) use located::Located;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
-    DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,
+    DiskHints, ExpectedTaint, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy,
+    TokenPolicy,
 };
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
@@ -44,4 +48,5 @@ pub struct Inventory {
     pub machines: Vec<Hardware>,
     pub profiles: Vec<Profile>,
     pub images: Vec<ImageDeclaration>,
+    pub clusters: Vec<Cluster>,
 }

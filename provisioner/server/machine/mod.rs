@@ -5,6 +5,7 @@
 pub mod boot;
 pub mod event;
 pub mod hold;
+pub mod join;
 pub mod lifecycle;
 pub mod state;
 pub mod time;

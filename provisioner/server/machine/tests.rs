@@ -46,6 +46,7 @@ fn target(kind: WorkflowKind) -> Box<Target> {
             .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
         wipe: WipeMethod::Metadata,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 60_000,
         kernel_arguments: vec![],
         profile: serde_json::Value::Null,

@@ -1,8 +1,8 @@
 //! PURE. What a workflow will do to a machine: the target it freezes, and the disks it may touch.
 
 use crate::{
-    inventory::{Hardware, Profile, matching},
-    machine::state::Target,
+    inventory::{Cluster, Hardware, IssuerKind, Profile, ReadyBy, matching},
+    machine::state::{Join, Joined, Minter, Target},
 };
 use provisioner_wire::{
     machine::WorkflowKind,
@@ -11,12 +11,18 @@ use provisioner_wire::{
 };
 
 /// The target of a provision, as declared now.
-pub fn provision(profile: &Profile, hardware: &Hardware, image: Image) -> Result<Target, String> {
+pub fn provision(
+    profile: &Profile,
+    hardware: &Hardware,
+    image: Image,
+    cluster: Option<&Cluster>,
+) -> Result<Target, String> {
     let milliseconds = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
     Ok(Target {
         image: Some(image),
         place: Some(Place::from(&profile.place)),
         wipe: profile.wipe,
+        join: Some(join(profile, hardware, cluster)),
         token_ttl_ms: milliseconds(profile.token.ttl.duration()),
         ready_deadline_ms: milliseconds(profile.ready.deadline.duration()),
         kernel_arguments: words(profile, hardware),
@@ -32,11 +38,45 @@ pub fn without_image(profile: Option<&Profile>, hardware: &Hardware) -> Target {
         image: None,
         place: None,
         wipe: profile.map_or(WipeMethod::default(), |p| p.wipe),
+        join: None,
         token_ttl_ms: 0,
         ready_deadline_ms: 0,
         kernel_arguments: profile.map_or_else(own, |p| words(p, hardware)),
         profile: serde_json::Value::Null,
     }
+}
+
+/// What the machine will have to do with its profile's cluster.
+fn join(profile: &Profile, hardware: &Hardware, cluster: Option<&Cluster>) -> Join {
+    let issuer = profile.token.issuer;
+    // What Talos' secrets hold is nobody's to revoke; only a bootstrap token beside them is minted.
+    let minted = match issuer {
+        IssuerKind::Builtin => false,
+        IssuerKind::Talos => cluster.is_some_and(|c| c.kubernetes.is_some()) && !profile.is_control_plane(),
+        IssuerKind::K3s | IssuerKind::Rke2 => !profile.is_control_plane(),
+        IssuerKind::Kubernetes | IssuerKind::Webhook => true,
+    };
+    let minter = cluster.filter(|_| minted).map(|cluster| Minter {
+        cluster: cluster.name.as_str().to_owned(),
+        issuer: issuer.word().to_owned(),
+    });
+    let node = cluster.filter(|c| c.kubernetes.is_some()).map(|cluster| {
+        let within = cluster.leaving.within.duration();
+        Joined {
+            cluster: cluster.name.as_str().to_owned(),
+            node: hardware.name.to_string(),
+            provider_id: profile.ready.provider_id.as_ref().map(|id| provider_id(id.as_str(), hardware)),
+            drain_within_ms: i64::try_from(within.as_millis()).unwrap_or(i64::MAX),
+        }
+    });
+    Join { watched: profile.ready.by != ReadyBy::PhoneHome, minter, node }
+}
+
+/// The profile's pattern with this machine's name, UUID and serial.
+fn provider_id(pattern: &str, hardware: &Hardware) -> String {
+    let uuid = hardware.uuid.map(|uuid| uuid.to_string()).unwrap_or_default();
+    let serial = hardware.serial.as_ref().map_or("", |serial| serial.as_str());
+    pattern.replace("{name}", hardware.name.as_str()).replace("{uuid}", &uuid).replace("{serial}", serial)
 }
 
 fn words(profile: &Profile, hardware: &Hardware) -> Vec<String> {
