@@ -59,7 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("config", &["dhcp", "tftp"]),
+    ("config", &["dhcp", "image", "inventory", "tftp"]),
     ("cli", &["config", "serve", "inventory"]),
     ("clock", &["machine"]),
     ("crash", &[]),

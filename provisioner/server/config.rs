@@ -6,6 +6,8 @@ use crate::{
         config::{DhcpConfig, check as check_dhcp},
         v6::{config::Dhcp6Config, subnet::Served},
     },
+    image::source::config::{FetchConfig, RegistryConfig},
+    inventory::{HttpUrl, SignaturesRequired, Size},
     tftp::config::TftpConfig,
 };
 use secrecy::SecretString;
@@ -36,6 +38,66 @@ pub struct Config {
     pub dhcp6: Vec<Served>,
     pub tftp: Option<TftpConfig>,
     pub boot: Boot,
+    pub signatures: Signatures,
+    pub fleet: Fleet,
+    /// Where images may be fetched from.
+    pub fetch: FetchConfig,
+    pub registries: Vec<RegistryConfig>,
+}
+
+/// How images are served to many machines at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fleet {
+    /// The label of a machine that names its failure domain, `rack`.
+    pub domain_label: Option<String>,
+    /// Of image chunks in a second, of the whole server.
+    pub server_rate: Option<Size>,
+    /// The same for each failure domain.
+    pub domain_rate: Option<Size>,
+    /// Memory for chunks that many machines fetch; default 128MiB.
+    pub memory: Option<Size>,
+    pub caches: Vec<FleetCache>,
+}
+
+/// A `provisioner cache`, and the machines that ask it first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetCache {
+    pub url: HttpUrl,
+    /// Names of failure domains: values of `domain_label`.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Networks that machines have their addresses in.
+    #[serde(default)]
+    pub networks: Vec<ipnet::IpNet>,
+}
+
+impl Fleet {
+    fn check(&self) -> Result<(), String> {
+        if self.domain_label.is_none()
+            && (self.domain_rate.is_some() || self.caches.iter().any(|c| !c.domains.is_empty()))
+        {
+            return Err(
+                "domain_rate and caches.domains need domain_label: which label names the domain".into()
+            );
+        }
+        if [self.server_rate, self.domain_rate].into_iter().flatten().any(|rate| rate.0 == 0) {
+            return Err("a rate of 0 would send nothing: leave it out for no limit".into());
+        }
+        match self.caches.iter().find(|c| c.domains.is_empty() && c.networks.is_empty()) {
+            Some(cache) => Err(format!("the cache {} is near nobody: give domains or networks", cache.url)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the site wants of images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signatures {
+    /// Which images need a signature: `none`, `all`, or their names.
+    pub required: SignaturesRequired,
 }
 
 #[derive(Debug, Clone)]
@@ -118,6 +180,13 @@ struct File {
     dhcp6: Vec<toml::Spanned<Dhcp6Config>>,
     tftp: Option<toml::Spanned<TftpConfig>>,
     boot: toml::Spanned<Boot>,
+    #[serde(default)]
+    signatures: Signatures,
+    fleet: Option<toml::Spanned<Fleet>>,
+    #[serde(default)]
+    fetch: FetchConfig,
+    #[serde(default)]
+    registries: Vec<RegistryConfig>,
 }
 
 fn sqlite() -> toml::Spanned<String> {
@@ -176,6 +245,9 @@ impl Config {
         let dhcp6: Vec<_> = read.dhcp6.iter().map(|one| one.get_ref().clone()).collect();
         let dhcp6 = Served::all(&dhcp6)
             .map_err(|e| wrong(read.dhcp6.get(e.at()).map(toml::Spanned::span), e.to_string()))?;
+        if let Some(fleet) = &read.fleet {
+            fleet.get_ref().check().map_err(|what| wrong(Some(fleet.span()), what))?;
+        }
         let boot = read.boot.into_inner();
         Ok(Self {
             hardware_dir: read.hardware_dir.as_deref().map(near),
@@ -196,6 +268,14 @@ impl Config {
                 shim_dir: boot.shim_dir.as_deref().map(near),
                 arguments: boot.arguments,
             },
+            signatures: read.signatures,
+            fleet: read.fleet.map(toml::Spanned::into_inner).unwrap_or_default(),
+            fetch: FetchConfig { ca_file: read.fetch.ca_file.as_deref().map(near), ..read.fetch },
+            registries: read
+                .registries
+                .into_iter()
+                .map(|r| RegistryConfig { password_file: r.password_file.as_deref().map(near), ..r })
+                .collect(),
         })
     }
 }
@@ -259,6 +339,17 @@ mod tests {
             ("console=ttyS0", "a\\nb", "is not one printable word"),
             ("[http]", "[http", "s.toml:3:"),
             ("[http]", "database = \"postgre://u:hunter2@h\"\n[http]", "s.toml:3:12: database must be"),
+            (
+                "[boot]",
+                "[signatures]\nrequired = \"some\"\n[boot]",
+                "s.toml:8:12: invalid value: string \"some\", expected \"none\", \"all\"",
+            ),
+            (
+                "[boot]",
+                "[fleet]\ndomain_rate = \"1MiB\"\n[boot]",
+                "s.toml:7:1: domain_rate and caches.domains need",
+            ),
+            ("[boot]", "[[fleet.caches]]\nurl = \"http://c\"\n[boot]", "the cache http://c is near nobody"),
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             (
                 "[boot]",

@@ -13,7 +13,7 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, listen::Bound, live::Live, script::Builder, tls},
+    http::{self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder, tls},
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,
@@ -48,6 +48,12 @@ impl Server {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::serving(settings, Fleet::default()).await
+    }
+
+    pub async fn serving(settings: Settings, fleet: Fleet) -> Self {
+        let pace = fleet.pace.clone();
+        tokio::spawn(async move { pace.run().await });
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let db = Db::sqlite(&folder.path().join("provisioner.db")).await.unwrap();
@@ -71,6 +77,7 @@ impl Server {
             scripts: Box::new(move |script| builder.text(script)),
             live: Live::default(),
             boot_plane: Arc::new(http::boot_plane::NoBootPlane::default()),
+            fleet,
             settings: Settings { plain_url: plain_url.clone(), ..settings },
         });
         let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();

@@ -31,7 +31,8 @@ fn taken_apart(raw: &[u8]) -> (Manifest, HashMap<String, Vec<u8>>) {
 
 fn order(raw: &[u8], manifest: &Manifest) -> Order {
     let Order::WriteImage(mut write) = write_order(raw, raw, ImageFormat::Raw) else { unreachable!() };
-    write.image.chunks = Some(Chunks { root: manifest.root().to_string(), base: "/images".into() });
+    write.image.chunks =
+        Some(Chunks { root: manifest.root().to_string(), base: "/images".into(), caches: vec![] });
     Order::WriteImage(write)
 }
 

@@ -1,6 +1,9 @@
 //! Secure Boot enforced, from power-on to Ready and to the next boot of the disk, on both roads; and what it refuses.
 
-use super::house::{House, Ways, machine, patience};
+use super::{
+    house::{House, Ways, machine, patience},
+    stuck::cause,
+};
 use provisioner_lab::{
     Assets, Board, Netboot, Vm, VmSpec, assets::stock_key_variables, process, process::until,
 };
@@ -91,7 +94,7 @@ fn fetched_and_not_started(house: &House, vm: &mut Vm, line: &str, never: &str) 
 
 #[test]
 #[ignore = "needs root, QEMU and boot assets: run by `cargo xtask test`"]
-fn secure_boot_refuses_an_unsigned_ipxe_and_the_timeline_shows_it() {
+fn secure_boot_refuses_an_unsigned_ipxe_and_explain_names_it() {
     let (folder, assets) = (tempfile::tempdir().unwrap(), Assets::from_environment().unwrap());
     let spec = own_keys(folder.path(), &assets);
     let house = House::open(Some(&spec), Ways::default());
@@ -105,6 +108,8 @@ fn secure_boot_refuses_an_unsigned_ipxe_and_the_timeline_shows_it() {
         "iPXE 1",
     );
     assert!(house.accepted("script-served").is_empty(), "what was refused has asked for its script");
+    let cause = cause(&house, &vm, "secure-boot");
+    assert!(cause.contains("snponly.efi") && cause.contains("Secure Boot refuses an unsigned"), "{cause}");
 }
 
 #[test]

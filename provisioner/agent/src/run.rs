@@ -317,7 +317,8 @@ impl Agent<'_> {
     ) -> Result<Option<String>, StepError> {
         let base = self.server.absolute(&chunks.base);
         let served =
-            Served::new(self.server.http().clone(), base, self.settings.patience, Arc::clone(self.log));
+            Served::new(self.server.http().clone(), base, self.settings.patience, Arc::clone(self.log))
+                .through(chunks.caches.iter().map(|cache| self.server.absolute(cache)));
         let manifest = served.manifest(chunks).map_err(|error| failed(order, disk, error.into()))?;
         if manifest.raw_bytes > disk.size_bytes {
             let (image, size) = (order.image.name.clone(), disk.size_bytes);

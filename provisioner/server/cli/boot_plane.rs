@@ -7,13 +7,14 @@ use super::{
 };
 use serde_json::Value;
 
-const COUNTS: [(&str, &str); 6] = [
+const COUNTS: [(&str, &str); 7] = [
     ("packets", "DHCP"),
     ("malformed", "malformed"),
     ("unanswered", "not answered"),
     ("transfers", "TFTP"),
     ("fetches", "HTTP"),
     ("unkept", "in no timeline"),
+    ("images", "images"),
 ];
 
 pub async fn run(client: &Client) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ mod capture;
 mod client;
 mod events;
 mod explain;
+mod images;
 mod records;
 mod table;
 mod what_if;
@@ -44,6 +45,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   provisioner serve --config server.toml
   export PROVISIONER_CA_FILE=data/ca.pem PROVISIONER_TOKEN_FILE=data/admin-token
+  provisioner image add -f hardware/images/debian.yaml
   provisioner machine apply -f hardware/machines/node-1.yaml
   provisioner provision node-1 --wait
   provisioner events --follow node-1
@@ -104,9 +106,9 @@ enum Command {
     /// Clusters that machines join.
     #[command(subcommand)]
     Cluster(Records),
-    /// Operating system images.
+    /// Operating system images, and how far the server is with them.
     #[command(subcommand)]
-    Image(Records),
+    Image(images::Images),
     /// Running and last workflows.
     #[command(subcommand)]
     Workflow(Workflows),
@@ -259,8 +261,8 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Serve { .. } | Command::Check { .. } => Ok(()),
         Command::Machine(what) => records::run(client, records::Kind::Machine, what).await,
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
-        Command::Image(what) => records::run(client, records::Kind::Image, what).await,
         Command::Cluster(what) => records::run(client, records::Kind::Cluster, what).await,
+        Command::Image(what) => images::run(client, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
         Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     machine::{Event, Machine, RefusalKind, boot::orders},
-    store,
+    store::{self, declared},
 };
 use axum::{
     Json,
     body::Bytes,
-    extract::{FromRequest, Request, State},
+    extract::{ConnectInfo, FromRequest, Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -28,6 +28,7 @@ use provisioner_wire::{
     },
     report::clean_to,
 };
+use std::net::{IpAddr, SocketAddr};
 
 /// Longest reason of a failed step, in characters: some list every disk of the machine.
 const REASON_MAX: usize = 4000;
@@ -57,6 +58,7 @@ pub struct Spoken {
     boot_hash: String,
     channel: Channel,
     body: Bytes,
+    peer: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for Spoken {
@@ -70,6 +72,8 @@ impl FromRequest<App> for Spoken {
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|ConnectInfo(address)| address.ip().to_canonical());
         let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let header = header.ok_or(ApiError::Unauthenticated)?;
         let (boot_hash, hmac) = split_authorization(&header).ok_or(ApiError::Unauthenticated)?;
@@ -85,7 +89,7 @@ impl FromRequest<App> for Spoken {
         if !channel.authorizes(hmac, method.as_str(), &path, &body) {
             return Err(ApiError::Unauthenticated.into());
         }
-        Ok(Self { boot_hash: boot_hash.to_owned(), machine, channel, body })
+        Ok(Self { boot_hash: boot_hash.to_owned(), machine, channel, body, peer })
     }
 }
 
@@ -131,8 +135,17 @@ pub async fn claim(
 }
 
 /// `POST order`: what to do next.
-pub async fn order(spoken: Spoken) -> Json<Order> {
-    Json(orders(&spoken.machine))
+pub async fn order(State(app): State<App>, spoken: Spoken) -> Result<Json<Order>> {
+    let mut order = orders(&spoken.machine);
+    let mut domain = None;
+    if let Some(peer) = spoken.peer.filter(|_| app.fleet().wants_domains()) {
+        let name = spoken.machine.name.as_str();
+        let declared = declared::get(&mut app.db().read().await?, declared::Kind::Machine, name).await?;
+        let labels = declared.map(|spec| app.content().facts(&spec).labels).unwrap_or_default();
+        domain = app.fleet().met(peer, &labels);
+    }
+    app.fleet().lead_to_caches(&mut order, spoken.peer, domain.as_deref());
+    Ok(Json(order))
 }
 
 /// `POST licence`: spends it. 403 where it is refused, whatever the reason: the agent must not write.

@@ -50,6 +50,8 @@ pub struct Counts {
     pub fetches: BTreeMap<String, u64>,
     /// Signs that are in no timeline, by reason.
     pub unkept: BTreeMap<String, u64>,
+    /// Pieces of images: sent, from memory, made to wait.
+    pub images: BTreeMap<String, u64>,
 }
 
 /// A question that is only thought.

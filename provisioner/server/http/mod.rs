@@ -7,16 +7,21 @@ pub mod auth;
 pub mod boot;
 pub mod boot_files;
 pub mod boot_plane;
+pub mod by_hash;
 pub mod checked;
 pub mod content;
 pub mod error;
+pub mod fair;
 pub mod firmware_tls;
+pub mod fleet;
 pub mod grub;
+pub mod hot;
 pub mod images;
 pub mod listen;
 pub mod live;
 pub mod minted;
 pub mod node;
+pub mod pace;
 pub mod script;
 pub mod script6;
 pub mod tls;
@@ -31,6 +36,7 @@ use axum::{
 };
 use boot_plane::BootPlane;
 use content::Content;
+use fleet::Fleet;
 use live::Live;
 use provisioner_wire::{channel::PrivateKey, order::path};
 use std::{sync::Arc, time::Duration};
@@ -59,6 +65,7 @@ pub struct Parts {
     pub scripts: Box<boot::Scripts>,
     pub live: Live,
     pub boot_plane: Arc<dyn BootPlane>,
+    pub fleet: Fleet,
     pub settings: Settings,
 }
 
@@ -121,6 +128,10 @@ impl App {
 
     pub fn boot_plane(&self) -> &Arc<dyn BootPlane> {
         &self.0.boot_plane
+    }
+
+    pub fn fleet(&self) -> &Fleet {
+        &self.0.fleet
     }
 
     pub fn settings(&self) -> &Settings {

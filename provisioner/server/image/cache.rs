@@ -36,6 +36,7 @@ impl From<&Metadata> for Stamp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Contents {
     pub sha256: String,
+    pub sha512: String,
     /// Name of the format its first bytes show.
     pub detected: String,
 }

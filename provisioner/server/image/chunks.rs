@@ -6,7 +6,7 @@
 //! DATA/manifests/of/SHA256.FORMAT   the root of the image file with that hash
 //! ```
 
-use super::qcow2::Disk;
+use super::{VerifiedImage, qcow2::Disk};
 use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack, zeros::is_zero};
 use provisioner_wire::{
     chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
@@ -38,6 +38,8 @@ const RAW_MAX: u64 = 1 << 40;
 pub enum TakeInError {
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+    #[error("its file is not on this server")]
+    Elsewhere,
     #[error("its bytes have SHA-256 {is}: the file was changed while it was read")]
     Changed { is: String },
     #[error("the {format} stream is damaged after {at} raw bytes: {source}")]
@@ -48,15 +50,24 @@ pub enum TakeInError {
     RawSize { is: u64, declared: u64 },
 }
 
-/// A verified file, to be taken apart.
+/// What of a verified image is needed to take it apart.
 #[derive(Debug, Clone)]
-pub struct Whole<'a> {
-    pub path: &'a Path,
-    pub format: ImageFormat,
+struct Whole<'a> {
+    path: &'a Path,
+    format: ImageFormat,
     /// Of the file as it is.
-    pub sha256: &'a str,
-    pub raw_sha256: Option<&'a str>,
-    pub raw_bytes: Option<u64>,
+    sha256: &'a str,
+    raw_sha256: Option<&'a str>,
+    raw_bytes: Option<u64>,
+}
+
+/// What a reading of all chunks of an image has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub chunks: u64,
+    /// As they are kept.
+    pub bytes: u64,
+    pub damaged: Vec<String>,
 }
 
 /// What a collection has removed.
@@ -86,7 +97,7 @@ impl ChunkStore {
         for folder in [&store.chunks, &store.manifests.join("of")] {
             fs::create_dir_all(folder).map_err(at(folder))?;
         }
-        store.collect(|_| true)?;
+        store.collect(false, |_| true)?;
         Ok(store)
     }
 
@@ -109,9 +120,22 @@ impl ChunkStore {
         self.manifests.join("of").join(format!("{sha256}.{format}"))
     }
 
-    /// Takes `whole` apart, on all cores; `done` counts raw bytes. Only when every check has passed is there a
+    /// Takes `image` apart, on all cores; `done` counts raw bytes. Only when every check has passed is there a
     /// manifest. Blocks.
-    pub fn take_in(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
+    pub fn take_in(&self, image: &VerifiedImage, done: &AtomicU64) -> Result<Sha, TakeInError> {
+        let path = image.file().ok_or(TakeInError::Elsewhere)?;
+        let image = image.image();
+        let whole = Whole {
+            path,
+            format: image.format,
+            sha256: &image.sha256,
+            raw_sha256: image.raw_sha256.as_deref(),
+            raw_bytes: image.raw_size_bytes,
+        };
+        self.take_in_whole(&whole, done)
+    }
+
+    fn take_in_whole(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
         let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
         let manifest = self.take_apart(whole, done)?;
         let root = manifest.root();
@@ -216,8 +240,34 @@ impl ChunkStore {
         aside.persist(&path).map(|_| ()).map_err(|e| at(&path)(e.error))
     }
 
-    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names.
-    pub fn collect(&self, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
+    /// Reads every chunk of an image; the names of those that are missing or other than their name, which are removed.
+    /// Blocks.
+    pub fn check(&self, root: &Sha) -> io::Result<Checked> {
+        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = Checked::default();
+        let mut seen = HashSet::new();
+        for chunk in self.manifest(root)?.chunks.into_iter().flatten() {
+            if !seen.insert(chunk.packed) {
+                continue;
+            }
+            let path = self.chunk_file(&chunk.packed);
+            let read = fs::read(&path);
+            checked.chunks += 1;
+            checked.bytes += u64::from(chunk.packed_bytes);
+            if !read.as_ref().is_ok_and(|bytes| Sha::of(bytes) == chunk.packed) {
+                checked.damaged.push(chunk.packed.to_string());
+                if read.is_ok() {
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names; or with `only_asked`
+    /// only counts them.
+    pub fn collect(&self, only_asked: bool, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
+        let remove = |path: &Path| if only_asked { Ok(()) } else { fs::remove_file(path).map_err(at(path)) };
         let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
         let (mut removed, mut named) = (Collected::default(), HashSet::new());
         for path in files(&self.manifests)? {
@@ -226,7 +276,7 @@ impl ChunkStore {
             match manifest {
                 Some(manifest) => named.extend(manifest.chunks.into_iter().flatten().map(|c| c.packed)),
                 None => {
-                    fs::remove_file(&path).map_err(at(&path))?;
+                    remove(&path)?;
                     removed.manifests += 1;
                 }
             }
@@ -236,7 +286,7 @@ impl ChunkStore {
                 let name = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
                 if name.is_none_or(|name| !named.contains(&name)) {
                     removed.bytes += fs::metadata(&path).map_or(0, |m| m.len());
-                    fs::remove_file(&path).map_err(at(&path))?;
+                    remove(&path)?;
                     removed.chunks += 1;
                 }
             }

@@ -15,9 +15,11 @@ mod json;
 mod load;
 pub(crate) mod located;
 pub mod matching;
+mod oci_reference;
 pub mod password;
 mod problem;
 pub mod profile;
+pub mod signature;
 pub mod values;
 
 pub use check::check;
@@ -29,15 +31,17 @@ pub use json::{check_change, from_json};
 pub use load::load;
 pub(crate) use load::{strict, yaml_problem};
 pub(crate) use located::Located;
+pub use oci_reference::OciReference;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
     DiskHints, ExpectedTaint, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy,
     TokenPolicy,
 };
+pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{
     AbsoluteDirectory, BadValue, HttpUrl, KernelArgument, Line, Period, RecordName, RelativePath, Sha256Hex,
-    Size,
+    Sha512Hex, Size,
 };
 
 use serde::Serialize;

@@ -100,6 +100,11 @@ text_type!(
     sha256_hex
 );
 text_type!(
+    /// 128 lower-case hexadecimal digits.
+    Sha512Hex,
+    sha512_hex
+);
+text_type!(
     /// `http://` or `https://` URL without user name or password in it.
     HttpUrl,
     http_url
@@ -174,6 +179,13 @@ fn sha256_hex(text: &str) -> Result<String, BadValue> {
     provisioner_wire::ids::hex_into(text, &mut bytes)
         .map(|()| text.to_ascii_lowercase())
         .ok_or_else(|| BadValue::new(format!("{} is not a SHA-256 (64 hexadecimal digits)", shown(text))))
+}
+
+fn sha512_hex(text: &str) -> Result<String, BadValue> {
+    let mut bytes = [0; 64];
+    provisioner_wire::ids::hex_into(text, &mut bytes)
+        .map(|()| text.to_ascii_lowercase())
+        .ok_or_else(|| BadValue::new(format!("{} is not a SHA-512 (128 hexadecimal digits)", shown(text))))
 }
 
 fn http_url(text: &str) -> Result<String, BadValue> {

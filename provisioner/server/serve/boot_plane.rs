@@ -214,6 +214,7 @@ impl BootPlane for Plane {
             transfers: self.counters.of(count::TRANSFERS),
             fetches: self.counters.of(count::FETCHES),
             unkept: self.counters.of(count::UNKEPT),
+            images: Default::default(),
         }
     }
 

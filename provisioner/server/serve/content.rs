@@ -1,16 +1,19 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::House;
+use super::{House, images};
 use crate::{
     cluster::{Clusters, Trouble},
     http::{
         boot::REDACTED,
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered, Unrendered},
+        content::{
+            Answer, Change, Checked, Content, Declared, Facts, ImageCheck, ImageState, ImagesRemoved, Piece,
+            Rendered, Unrendered,
+        },
         error::Problem,
     },
-    image::Images,
-    inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName},
+    image::{ImageError, Images},
+    inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
     render::Templates,
@@ -20,6 +23,7 @@ use crate::{
 };
 use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
@@ -32,6 +36,7 @@ pub struct Real {
     clusters: Arc<Clusters>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
+    signatures: SignaturesRequired,
 }
 
 impl Real {
@@ -44,7 +49,14 @@ impl Real {
             clusters: house.clusters.clone(),
             site: house.site.clone(),
             secrets_dir: house.config.hardware_dir.clone(),
+            signatures: house.config.signatures.required.clone(),
         }
+    }
+
+    /// What the site has against an image without a signature.
+    fn complaint(&self, spec: &Value) -> Option<String> {
+        let image = ImageDeclaration::deserialize(spec).ok()?;
+        self.signatures.complaint(&image)
     }
 
     async fn hardware(&self, machine: &Machine) -> Result<Hardware, String> {
@@ -76,7 +88,11 @@ impl Real {
         drop(tx);
         let image =
             image.ok_or_else(|| problem("profile.image", format!("there is no image {}", profile.image)))?;
-        self.images.verified(&image).await.map_err(|e| problem("profile.image", e.to_string()))?;
+        match self.images.verified(&image).await {
+            // The engine fetches it before any power change.
+            Ok(_) | Err(ImageError::NotFetched { .. }) => {}
+            Err(error) => return Err(problem("profile.image", error.to_string())),
+        }
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };
@@ -177,8 +193,28 @@ impl From<Trouble> for Unrendered {
 }
 
 impl Content for Real {
+    fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {
+        Box::pin(images::state(&self.db, &self.images, name))
+    }
+
+    fn verify_image<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageCheck, String>> {
+        Box::pin(images::verify(&self.db, &self.images, name))
+    }
+
+    fn collect_images(&self, dry_run: bool) -> Answer<'_, Result<ImagesRemoved, String>> {
+        Box::pin(images::collect(&self.db, &self.images, dry_run))
+    }
+
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())
+        let unsigned = match &change {
+            Change::Put { kind: declared::Kind::Image, spec, .. } => self.complaint(spec),
+            _ => None,
+        };
+        let checked = checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())?;
+        match unsigned {
+            Some(what) => Err(vec![Problem { place: "signature".to_owned(), what }]),
+            None => Ok(checked),
+        }
     }
 
     fn facts(&self, spec: &Value) -> Facts {

@@ -22,6 +22,11 @@ pub async fn declare_all(house: &House, engine: &Engine) -> Result<()> {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the hardware folder has problems:\n{}", lines.join("\n"))
     })?;
+    let complaints = inventory.images.iter().filter_map(|i| house.config.signatures.required.complaint(i));
+    let complaints: Vec<String> = complaints.collect();
+    if !complaints.is_empty() {
+        bail!("the hardware folder has problems:\n{}", complaints.join("\n"));
+    }
     let now = engine.now();
     let mut tx = house.db.write().await?;
     for image in &inventory.images {

@@ -22,10 +22,17 @@ use crate::{
     cluster::Clusters,
     config::{self, Config, Database},
     http::{
-        self, App, Parts, Settings, boot_files::BootFiles, firmware_tls, listen::Bound, live::Live, script,
-        tls,
+        self, App, Parts, Settings,
+        boot_files::BootFiles,
+        fair::{Limits, Rate},
+        firmware_tls,
+        fleet::{Choices, Fleet, HOT_BYTES, NearCache},
+        listen::Bound,
+        live::Live,
+        script, tls,
     },
-    image::Images,
+    image::{Images, trust::Trust},
+    inventory::Size,
     os::{self, Site},
     render::Templates,
     secret::{KeySource, Keyring},
@@ -101,6 +108,11 @@ async fn serve(config: Config) -> Result<()> {
     let (plain_address, secure_address) = (plain.address(), secure.address());
     parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
     boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
+    let pace = app.fleet().pace.clone();
+    parts.spawn(async move {
+        pace.run().await;
+        Ok(())
+    });
     let (ending, routes) =
         (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
@@ -146,7 +158,7 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         Database::Postgres(url) => Db::postgres(secrecy::ExposeSecret::expose_secret(url)).await?,
     };
     let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
-    let images = Arc::new(Images::keeping(&config.images_dir, &config.data_dir)?);
+    let images = Arc::new(images(&config, &clock)?);
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());
@@ -158,6 +170,13 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
     };
     let clusters = Arc::new(Clusters::new(db.clone(), keyring.clone(), clock.clone()));
     Ok(House { config, clock, db, keyring, templates, images, clusters, site: Arc::new(site) })
+}
+
+fn images(config: &Config, clock: &Clock) -> Result<Images> {
+    let (required, clock) = (config.signatures.required.clone(), clock.clone());
+    let trust = Trust::new(required, &config.images_dir, &config.data_dir, Box::new(move || clock.now()));
+    let fetcher = config.fetch.fetcher(&config.registries, &config.data_dir)?;
+    Ok(Images::keeping(&config.images_dir, &config.data_dir)?.trusting(trust).fetching(fetcher))
 }
 
 /// The master key from `PROVISIONER_KEY_FILE` or `PROVISIONER_KEY`, where the site keeps it out of the data folder.
@@ -215,8 +234,25 @@ fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound, boot_plane
         scripts: Box::new(move |script| scripts.text(script)),
         live: Live::default(),
         boot_plane,
+        fleet: fleet(&house.config.fleet),
         settings,
     }))
+}
+
+fn fleet(of: &config::Fleet) -> Fleet {
+    let rate = |size: Option<Size>| size.map(|size| Rate(size.0));
+    let near = |cache: &config::FleetCache| NearCache {
+        url: cache.url.clone(),
+        domains: cache.domains.clone(),
+        networks: cache.networks.clone(),
+    };
+    let memory = of.memory.and_then(|size| usize::try_from(size.0).ok());
+    Fleet::new(Choices {
+        domain_label: of.domain_label.clone(),
+        limits: Limits { server: rate(of.server_rate), domain: rate(of.domain_rate) },
+        hot_bytes: memory.unwrap_or(HOT_BYTES),
+        caches: of.caches.iter().map(near).collect(),
+    })
 }
 
 fn performer(house: &House) -> Performer {

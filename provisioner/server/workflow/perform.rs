@@ -134,7 +134,10 @@ impl Performer {
         drop(tx);
         let declaration =
             declaration.ok_or_else(|| Failure::Lasting(format!("there is no image {}", profile.image)))?;
-        let image = self.images.ready(&declaration).await.map_err(|e| Failure::Lasting(e.to_string()))?;
+        let image = self.images.ready(&declaration).await.map_err(|error| match error.is_lasting() {
+            true => Failure::Lasting(error.to_string()),
+            false => Failure::Passing(error.to_string()),
+        })?;
         let cluster = match &profile.cluster {
             Some(name) => Some(self.clusters.record(name.as_str()).await?),
             None => None,

@@ -48,6 +48,10 @@ pub struct Chunks {
     pub root: String,
     /// Below it: `manifests/ROOT` and `chunks/SHA256`. Absolute, or a path below the server's base URL.
     pub base: String,
+    /// Bases of the same kind that are asked before it, in their order: caches near the machine. None is trusted:
+    /// what they send is held to its hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<String>,
 }
 
 /// One chunk that is not all zero.

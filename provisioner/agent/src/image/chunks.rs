@@ -11,7 +11,7 @@ use std::{
     io::{self, Read},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -31,15 +31,60 @@ pub trait Fetch: Sync {
 pub struct Served {
     http: ureq::Agent,
     base: String,
+    caches: Vec<Cache>,
     patience: Patience,
     log: Arc<Log>,
     stop: Arc<AtomicBool>,
 }
 
+/// What is asked before the server, and trusted with nothing.
+#[derive(Debug)]
+struct Cache {
+    base: String,
+    /// Failures since it last gave the right bytes.
+    failures: AtomicU32,
+}
+
+/// A cache that failed so often in a row is not asked any more.
+const CACHE_FAILURES_MAX: u32 = 3;
+
 impl Served {
     /// `base`: absolute, as in [`Chunks::base`].
     pub fn new(http: ureq::Agent, base: String, patience: Patience, log: Arc<Log>) -> Self {
-        Self { http, base, patience, log, stop: super::never() }
+        Self { http, base, caches: Vec::new(), patience, log, stop: super::never() }
+    }
+
+    /// Asks these bases first, in their order.
+    #[must_use]
+    pub fn through(mut self, caches: impl Iterator<Item = String>) -> Self {
+        self.caches = caches.map(|base| Cache { base, failures: AtomicU32::new(0) }).collect();
+        self
+    }
+
+    /// From the first cache that gives the right bytes; each is asked once, without patience.
+    fn cached(&self, piece: &str, size: u64, hash: &Sha, into: &mut Vec<u8>) -> bool {
+        let patience =
+            Patience { give_up_after: std::time::Duration::ZERO, wrong_answers: 1, ..self.patience };
+        let asked = self.caches.iter().filter(|c| c.failures.load(Ordering::Relaxed) < CACHE_FAILURES_MAX);
+        for cache in asked {
+            let url = format!("{}/{piece}", cache.base);
+            let (log, stop) = (Arc::clone(&self.log), Arc::clone(&self.stop));
+            into.clear();
+            let read =
+                Source::new(self.http.clone(), url.clone(), size, patience, log, stop).read_to_end(into);
+            let trouble = match read {
+                Ok(_) if Sha::of(into) == *hash => {
+                    cache.failures.store(0, Ordering::Relaxed);
+                    return true;
+                }
+                Ok(_) => "not the bytes of its hash".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if cache.failures.fetch_add(1, Ordering::Relaxed) + 1 == CACHE_FAILURES_MAX {
+                self.log.say(format_args!("the cache {} is left out from now on: {trouble}", cache.base));
+            }
+        }
+        false
     }
 
     /// The manifest with the root that the server's order named.
@@ -52,7 +97,10 @@ impl Served {
             return Err(wrong(format!("{size} bytes are more than any manifest has")));
         }
         let mut bytes = Vec::new();
-        self.fetch(&url, size, &root, &mut bytes)?;
+        let piece = format!("manifests/{root}");
+        if !self.cached(&piece, size, &root, &mut bytes) {
+            self.fetch(&url, size, &root, &mut bytes)?;
+        }
         Manifest::parse(&bytes).map_err(|e| wrong(e.to_string()))
     }
 
@@ -119,8 +167,12 @@ impl Served {
 
 impl Fetch for Served {
     fn packed(&self, chunk: &Chunk, into: &mut Vec<u8>) -> Result<(), ImageError> {
-        let url = format!("{}/chunks/{}", self.base, chunk.packed);
-        self.fetch(&url, u64::from(chunk.packed_bytes), &chunk.packed, into)
+        let (piece, size) = (format!("chunks/{}", chunk.packed), u64::from(chunk.packed_bytes));
+        if self.cached(&piece, size, &chunk.packed, into) {
+            return Ok(());
+        }
+        let url = format!("{}/{piece}", self.base);
+        self.fetch(&url, size, &chunk.packed, into)
     }
 
     fn stop(&self) {

@@ -45,7 +45,8 @@ pub async fn show(State(app): State<App>) -> Result<Json<BootPlaneView>> {
     let mut tx = app.db().read().await?;
     let (signs, macs) = store::heard::count(&mut tx).await?;
     let foreign = foreign_views(&mut tx, app.engine().now()).await?;
-    Ok(Json(BootPlaneView { counts: app.boot_plane().counts(), foreign, signs, macs }))
+    let counts = Counts { images: app.fleet().counts(), ..app.boot_plane().counts() };
+    Ok(Json(BootPlaneView { counts, foreign, signs, macs }))
 }
 
 /// Every server that is remembered.

@@ -5,6 +5,7 @@ pub mod boot_plane;
 pub mod declared;
 pub mod events;
 pub mod explain;
+pub mod images;
 pub mod machines;
 pub mod other;
 pub mod view;
@@ -76,6 +77,9 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(declared::show_image, declared::put_image, declared::delete_image))
         .routes(routes!(declared::list_clusters))
         .routes(routes!(declared::show_cluster, declared::put_cluster, declared::delete_cluster))
+        .routes(routes!(images::state))
+        .routes(routes!(images::verify))
+        .routes(routes!(images::gc))
 }
 
 /// The API behind its guard, and beside it what says nothing about any machine: the document and its viewer.
