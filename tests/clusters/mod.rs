@@ -10,6 +10,7 @@ mod race;
 mod rbac;
 mod requests;
 mod webhook;
+mod whole;
 
 use double::{Double, SERVICE_ACCOUNT};
 use provisioner::{
