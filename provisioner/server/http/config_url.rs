@@ -8,7 +8,9 @@
 use super::{
     App,
     boot::Door,
+    content::{Rendered, Unrendered},
     error::{ApiError, Path, Result, accepted},
+    minted,
 };
 use crate::{
     inventory::Hardware,
@@ -31,10 +33,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// From the making of a URL that stands in a boot script to its first fetch: kernel, initramfs and root file system come
 /// in between.
 pub const NETBOOT_URL_LIVES: Duration = crate::machine::wants::NETBOOT_WITHIN;
+
+/// Ignition and cloud-init wait at least so long for an answer.
+const ISSUER_PATIENCE: Duration = Duration::from_secs(45);
+const ISSUER_PAUSE: Duration = Duration::from_secs(3);
 
 type Named = Path<(String, String, String)>;
 type Peer = ConnectInfo<SocketAddr>;
@@ -168,10 +175,23 @@ fn gone_for(refusal: Refusal) -> ApiError {
     ApiError::Gone("this address has been used".to_owned())
 }
 
+/// The address is used up with this answer, so that an issuer that is down is waited for here, as long as a client waits
+/// for an answer.
+async fn with_patience(app: &App, machine: &Machine) -> Result<std::result::Result<Rendered, String>> {
+    let until = Instant::now() + ISSUER_PATIENCE;
+    loop {
+        match minted::rendered(app, machine).await? {
+            Ok(rendered) => return Ok(Ok(rendered)),
+            Err(Unrendered::Later(_)) if Instant::now() < until => tokio::time::sleep(ISSUER_PAUSE).await,
+            Err(Unrendered::Later(reason) | Unrendered::Never(reason)) => return Ok(Err(reason)),
+        }
+    }
+}
+
 /// Mints and renders for who has won. Asked for another file of the same URL, the issuer gives the same token.
 async fn render(app: &App, machine: &Machine, url_hash: &str) -> Result<Config> {
     let (boot_hash, generation) = (url_hash.to_owned(), machine.generation);
-    let rendered = match app.content().render(machine, app.engine().now()).await {
+    let rendered = match with_patience(app, machine).await? {
         Ok(rendered) => rendered,
         Err(reason) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };

@@ -49,6 +49,7 @@ fn target(kind: WorkflowKind) -> Box<Target> {
         wipe: WipeMethod::Metadata,
         read_back: None,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 60_000,
         kernel_arguments: vec![],
         profile: serde_json::Value::Null,
