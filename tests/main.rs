@@ -4,6 +4,7 @@
 mod api;
 mod bmc;
 mod boot_contract;
+mod clusters;
 mod content;
 mod crash;
 mod dhcp;
@@ -13,6 +14,7 @@ mod doctor;
 mod fleet;
 mod fuzz;
 mod install;
+mod place;
 mod postgres;
 mod refusals;
 mod sources;

@@ -6,8 +6,8 @@ use super::{
 };
 use provisioner_agent::{patience::Patience, run::Ended};
 use provisioner_wire::order::{
-    Config, ConfigFile, ImageFormat, LicenceId, Order, Outcome, PartitionSelector, Place, PlaceConfig, Step,
-    Wipe, WipeMethod, path,
+    Config, ConfigFile, HandOver, ImageFormat, LicenceId, Order, Outcome, PartitionSelector, Place,
+    PlaceConfig, Step, Wipe, WipeMethod, path,
 };
 use std::{collections::HashMap, net::TcpListener, time::Duration};
 
@@ -77,6 +77,54 @@ fn the_config_is_placed_and_its_secret_is_nowhere_else() {
     let said = format!("{:?} {:?}", seen.progress, seen.results);
     assert!(said.contains("placed user-data, meta-data") && !said.contains(SECRET), "{said}");
     assert!(could_boot(&machine.disk()), "placing a config touched the disk's table");
+}
+
+#[test]
+fn a_disk_is_handed_over_with_its_licence_spent_and_nothing_written() {
+    let over = |disk| Order::HandOver(HandOver { disk, licence: LicenceId(uuid::Uuid::nil()) });
+    let machine = Machine::new();
+    let before = machine.disk();
+    let server = Server::start(Plan { orders: vec![over(Machine::identity())], ..Plan::default() });
+    let ended = machine.run(&server.address, &server.key, &server.boot_id).unwrap();
+    assert_eq!(ended, Ended::Reboot("the plan is done".into()));
+    let seen = server.seen.lock().unwrap();
+    let steps: Vec<Step> = seen.results.iter().map(|r| r.step).collect();
+    assert_eq!(steps, [Step::HandOver, Step::Reboot]);
+    assert!(matches!(seen.results[0].outcome, Outcome::Done { .. }), "{:?}", seen.results);
+    assert_eq!(seen.spent.len(), 1);
+    assert!(machine.disk() == before, "the agent wrote on a disk that it handed over");
+    drop(seen);
+    // Another disk than the licensed one: nothing is spent.
+    let mut other = Machine::identity();
+    other.serial = Some("another".into());
+    let (_, server, _) = run(Plan { orders: vec![over(other)], ..Plan::default() });
+    let seen = server.seen.lock().unwrap();
+    assert!(matches!(seen.results[0].outcome, Outcome::Failed { .. }), "{:?}", seen.results);
+    assert!(seen.spent.is_empty());
+}
+
+#[test]
+fn a_config_is_put_on_a_partition_that_is_made_for_it() {
+    let machine = Machine::new();
+    machine.put("dev/vda1", &disk_image(DISK_BYTES, 1)[1 << 20..2 << 20]);
+    let new = |directory: &str| {
+        let place = Place { partition: PartitionSelector::New("CIDATA".into()), directory: directory.into() };
+        Order::PlaceConfig(PlaceConfig { disk: Machine::identity(), place })
+    };
+    let orders = vec![new("/")];
+    let server = Server::start(Plan { orders, config: Some(config()), ..Plan::default() });
+    machine.run(&server.address, &server.key, &server.boot_id).unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert!(matches!(seen.results[0].outcome, Outcome::Done { .. }), "{:?}", seen.results);
+    let table = gpt::GptConfig::new().only_valid_headers(true);
+    let table = table.open_from_device(std::io::Cursor::new(machine.disk())).unwrap();
+    let names: Vec<_> = table.partitions().values().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["root", "provisioner-seed"]);
+    let said = format!("{:?} {:?}", seen.progress, seen.results);
+    assert!(said.contains("new, CIDATA, FAT") && !said.contains(SECRET), "{said}");
+    let (_, server, _) = run(Plan { orders: vec![new("/deep")], config: Some(config()), ..Plan::default() });
+    let seen = server.seen.lock().unwrap();
+    assert!(format!("{:?}", seen.results).contains("its directory is /"), "{:?}", seen.results);
 }
 
 #[test]

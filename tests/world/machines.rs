@@ -27,9 +27,16 @@ pub enum Running {
         asked: u32,
     },
     Agent(Agent),
+    /// The operating system's own, from the network.
+    Installer(Installer),
     Node {
         generation: Generation,
         token: Option<String>,
+    },
+    /// A node that must fetch its config first.
+    Fetching {
+        generation: Generation,
+        url: BootId,
     },
     /// No bootable disk.
     Stuck,
@@ -43,6 +50,16 @@ pub struct Agent {
     pub doing: Doing,
     /// Requests without an answer in a row.
     pub unheard: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Installer {
+    pub generation: Generation,
+    /// What its config's URL is made of.
+    pub url: BootId,
+    pub licence: LicenceId,
+    /// Once it has its config: with this token, and so many writes are left.
+    pub config: Option<(String, u32)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +84,10 @@ pub enum Doing {
     Placing {
         token: String,
     },
+    /// Has what leads to the config.
+    Pointing {
+        url: BootId,
+    },
     /// A step has ended; said until heard.
     Telling {
         step: provisioner_wire::order::Step,
@@ -86,6 +107,7 @@ pub struct Content {
     /// Whose system it is and whether the whole of it is there; `None`: nothing, or half of something.
     pub bootable: Option<Generation>,
     pub token: Option<String>,
+    pub url: Option<BootId>,
     pub writes: u64,
     /// It has acknowledged a write of this boot and dropped it.
     pub lied: bool,

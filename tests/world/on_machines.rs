@@ -25,7 +25,7 @@ impl World {
         self.after(ms, Happening::Machine(rack, boot));
     }
 
-    fn later(&mut self, rack: usize, ms: std::ops::Range<i64>) {
+    pub(super) fn later(&mut self, rack: usize, ms: std::ops::Range<i64>) {
         let boot = self.racks[rack].boot;
         let ms = self.rng.i64(ms);
         self.after(ms, Happening::Machine(rack, boot));
@@ -36,8 +36,11 @@ impl World {
             Running::Off | Running::Stuck => {}
             Running::Firmware { asked } => self.firmware(rack, asked),
             Running::Agent(agent) => self.agent(rack, agent),
+            Running::Installer(installer) => self.installer(rack, installer),
+            Running::Fetching { generation, url } => self.fetching(rack, generation, &url),
             Running::Node { generation, token } => {
                 let Some(token) = token else { return };
+                self.node_joins(rack, &token, generation);
                 if self.tell(rack, &Event::PhonedHome { token_hash: token.clone() })
                     == Some(Verdict::Accepted)
                 {
@@ -66,6 +69,10 @@ impl World {
                 }
                 return self.later(rack, 2_000..20_000);
             }
+        } else if answer == Some(Boot::Netboot) {
+            if self.netboot(rack) {
+                return;
+            }
         } else if answer == Some(Boot::Disk) {
             if self.server.journal.machine(id).is_some_and(|m| m.phase == Phase::Ready) {
                 self.racks[rack].ready_netboots += 1;
@@ -82,7 +89,10 @@ impl World {
     fn boot_disk(&mut self, rack: usize) {
         let it = &mut self.racks[rack];
         it.running = match it.disk.bootable {
-            Some(generation) => Running::Node { generation, token: it.disk.token.clone() },
+            Some(generation) => match it.disk.url.clone() {
+                Some(url) => Running::Fetching { generation, url },
+                None => Running::Node { generation, token: it.disk.token.clone() },
+            },
             None => Running::Stuck,
         };
         self.later(rack, 5_000..40_000);
@@ -97,6 +107,7 @@ impl World {
             };
             self.tell(rack, &event);
         }
+        self.url_thief(rack);
     }
 
     fn agent(&mut self, rack: usize, mut agent: Agent) {
@@ -142,6 +153,11 @@ impl World {
             }
             Doing::Placing { token } => {
                 self.racks[rack].disk.token = Some(token);
+                agent.doing = Doing::Telling { step: Step::PlaceConfig, then: Then::Ask };
+                true
+            }
+            Doing::Pointing { url } => {
+                self.racks[rack].disk.url = Some(url);
                 agent.doing = Doing::Telling { step: Step::PlaceConfig, then: Then::Ask };
                 true
             }
@@ -205,13 +221,14 @@ impl World {
     }
 
     /// I1, I3: whatever is written is licensed for this disk, and the licence is spent.
-    fn write(&mut self, rack: usize, licence: LicenceId) {
+    pub(super) fn write(&mut self, rack: usize, licence: LicenceId) {
         let lies = !self.in_peace() && self.rng.u16(..) < 150;
         let it = &mut self.racks[rack];
         it.disk.lied |= lies;
         assert_ne!(it.disk.writes, u64::MAX, "I14: a write after the database was lost");
         it.disk.bootable = None;
         it.disk.token = None;
+        it.disk.url = None;
         it.disk.writes += 1;
         self.totals.writes += 1;
         let tables = self.server.journal.tables.lock().unwrap();
@@ -260,6 +277,10 @@ impl World {
             Order::Wait { .. } => true,
             Order::WriteImage(w) => self.spend(rack, agent, w.licence, false),
             Order::Wipe(w) => self.spend(rack, agent, w.licence, true),
+            Order::HandOver(over) => self.hand_over(rack, agent, over.licence),
+            Order::PlaceConfig(_) if machine.target().is_some_and(|t| t.by_url.is_some()) => {
+                self.point(rack, agent)
+            }
             Order::PlaceConfig(_) => self.config(rack, agent),
             Order::Reboot { .. } => {
                 agent.doing = tell(Step::Reboot, Then::Reboot);
@@ -290,6 +311,9 @@ impl World {
 
     fn config(&mut self, rack: usize, agent: &mut Agent) -> bool {
         let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
+        if !self.asked_issuer(rack, &boot_hash, generation) {
+            return false;
+        }
         let token_hash = format!("token of {boot_hash}");
         let event = Event::ConfigRendered {
             boot_hash,

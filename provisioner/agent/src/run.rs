@@ -15,7 +15,7 @@ use crate::{
 use provisioner_wire::{
     Generation, MachineName,
     channel::{Channel, ChannelError, PrivateKey, config_context},
-    order::{Claim, ClaimAnswer, Config, ConfigRequest, Order, Outcome, PlaceConfig, StepResult},
+    order::{Claim, ClaimAnswer, Config, ConfigRequest, HandOver, Order, Outcome, PlaceConfig, StepResult},
     report::HardwareReport,
     wipe::Wiped,
 };
@@ -234,6 +234,7 @@ impl Agent<'_> {
             Order::Wipe(wipe) => self.wipe(wipe).map(Facts::of_wipe),
             Order::WriteImage(write) => self.write_image(write).map(Facts::of_write),
             Order::PlaceConfig(place) => self.place_config(place).map(|()| Facts::default()),
+            Order::HandOver(over) => self.hand_over(over).map(|()| Facts::default()),
             Order::Wait { .. } | Order::Reboot { .. } | Order::PowerOff { .. } => Ok(Facts::default()),
         };
         match done {
@@ -255,6 +256,15 @@ impl Agent<'_> {
     fn tell(&self, order: &Order, outcome: Outcome, wiped: Vec<Wiped>) -> Result<(), ServerError> {
         let Some(step) = order.step() else { return Ok(()) };
         self.server.result(&StepResult { generation: self.generation, step, outcome, wiped })
+    }
+
+    /// Another installer will write the disk: the licence is spent here, before that could begin (I3).
+    fn hand_over(&self, order: &HandOver) -> Result<(), StepError> {
+        let disk = self.disk(&order.disk)?;
+        let _held = self.open(&disk)?;
+        self.spend(order.licence, &[&disk])?;
+        self.log.say(format_args!("/dev/{} is handed to the operating system's own installer", disk.name));
+        Ok(())
     }
 
     fn place_config(&self, order: &PlaceConfig) -> Result<(), StepError> {

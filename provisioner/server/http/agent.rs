@@ -2,8 +2,12 @@
 //! HMAC to the key that won the claim of the machine's live boot id.
 
 use super::{
-    App, certificates,
+    App,
+    boot::fresh,
+    certificates,
+    content::Unrendered,
     error::{ApiError, accepted, from_bytes, parse},
+    minted, netboot,
 };
 use crate::{
     machine::{Event, Machine, RefusalKind, boot::orders},
@@ -21,12 +25,15 @@ use provisioner_wire::{
     channel::{AUTHORIZATION, Channel, config_context, split_authorization},
     machine::Phase,
     order::{
-        Claim, ClaimAnswer, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
+        Claim, ClaimAnswer, Config, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
         SpendLicence, Step, StepResult,
     },
     report::clean_to,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Longest reason of a failed step, in characters: some list every disk of the machine.
 const REASON_MAX: usize = 4000;
@@ -195,9 +202,14 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         return Err(ApiError::Conflict(format!("{} has no image on its disk yet", machine.name)).into());
     }
     let (boot_hash, generation) = (spoken.boot_hash.clone(), asked.generation);
-    let rendered = match app.content().render(machine, app.engine().now()).await {
+    if machine.target().is_some_and(|t| t.by_url.is_some()) {
+        let pointer = pointer(&app, &spoken, generation).await?;
+        return seal(&spoken, &pointer, generation);
+    }
+    let rendered = match minted::rendered(&app, machine).await? {
         Ok(rendered) => rendered,
-        Err(reason) => {
+        Err(Unrendered::Later(reason)) => return Err(ApiError::Busy(reason).into()),
+        Err(Unrendered::Never(reason)) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             spoken.submit(&app, &event).await?;
             return Err(ApiError::invalid("", reason).into());
@@ -211,10 +223,30 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         config_hash: rendered.config_hash,
     };
     spoken.submit(&app, &event).await?;
-    let text = zeroize::Zeroizing::new(serde_json::to_vec(&rendered.config).map_err(ApiError::internal)?);
-    let sealed =
-        spoken.channel.seal(&text, &config_context(&machine.name, generation)).map_err(ApiError::internal)?;
+    seal(&spoken, &rendered.config, generation)
+}
+
+fn seal(spoken: &Spoken, config: &Config, generation: Generation) -> Result<Json<SealedConfig>> {
+    let text = zeroize::Zeroizing::new(serde_json::to_vec(config).map_err(ApiError::internal)?);
+    let context = config_context(&spoken.machine.name, generation);
+    let sealed = spoken.channel.seal(&text, &context).map_err(ApiError::internal)?;
     Ok(Json(SealedConfig { sealed }))
+}
+
+/// What leads the node to its one-shot URL; no token is minted before that is fetched.
+async fn pointer(app: &App, spoken: &Spoken, generation: Generation) -> Result<Config> {
+    let (machine, capability) = (&spoken.machine, fresh()?);
+    let made =
+        netboot::pointer(app, machine, &capability).await.map_err(|what| ApiError::invalid("", what))?;
+    let lives = machine.target().map_or(0, |target| target.ready_deadline_ms);
+    let event = Event::ConfigUrlMade {
+        boot_hash: spoken.boot_hash.clone(),
+        generation,
+        url_hash: capability.hash(),
+        expires: app.engine().now() + Duration::from_millis(u64::try_from(lives).unwrap_or_default()),
+    };
+    spoken.submit(app, &event).await?;
+    Ok(made)
 }
 
 /// `POST result`: a step has ended. 409 where its generation is over.

@@ -44,9 +44,12 @@ fn target(kind: WorkflowKind) -> Box<Target> {
         }),
         place: provision
             .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
+        netboot: None,
+        by_url: None,
         wipe: WipeMethod::Metadata,
         read_back: None,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 60_000,
         kernel_arguments: vec![],
         profile: serde_json::Value::Null,

@@ -73,6 +73,7 @@ pub enum Order {
     Wipe(Wipe),
     WriteImage(WriteImage),
     PlaceConfig(PlaceConfig),
+    HandOver(HandOver),
     Reboot {
         reason: String,
     },
@@ -88,6 +89,7 @@ impl Order {
             Self::Wipe(_) => Some(Step::Wipe),
             Self::WriteImage(_) => Some(Step::WriteImage),
             Self::PlaceConfig(_) => Some(Step::PlaceConfig),
+            Self::HandOver(_) => Some(Step::HandOver),
             Self::Reboot { .. } => Some(Step::Reboot),
             Self::PowerOff { .. } => Some(Step::PowerOff),
             Self::Wait { .. } => None,
@@ -101,6 +103,7 @@ pub enum Step {
     Wipe,
     WriteImage,
     PlaceConfig,
+    HandOver,
     Reboot,
     PowerOff,
 }
@@ -111,6 +114,7 @@ impl std::fmt::Display for Step {
             Self::Wipe => "wipe",
             Self::WriteImage => "write-image",
             Self::PlaceConfig => "place-config",
+            Self::HandOver => "hand-over",
             Self::Reboot => "reboot",
             Self::PowerOff => "power-off",
         })
@@ -222,6 +226,14 @@ pub struct PlaceConfig {
     pub place: Place,
 }
 
+/// The operating system's own installer will write this disk: the agent looks whether it is there and free, and spends
+/// the licence for it. It writes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    pub disk: DiskIdentity,
+    pub licence: LicenceId,
+}
+
 /// Where on the written disk a config's files go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -241,6 +253,9 @@ pub enum PartitionSelector {
     TypeGuid(uuid::Uuid),
     /// 1-based number in the partition table.
     Number(u32),
+    /// A small FAT with this label, made at the end of the disk; the one that is there where the image brings one. Only
+    /// for the directory `/`.
+    New(String),
 }
 
 /// Opaque name of a licence row.

@@ -32,7 +32,7 @@ impl Agent<'_> {
         find(&disks, wanted).cloned()
     }
 
-    fn open(&self, disk: &Disk) -> Result<BlockDevice, StepError> {
+    pub(super) fn open(&self, disk: &Disk) -> Result<BlockDevice, StepError> {
         let path = self.settings.root.join("dev").join(&disk.name);
         BlockDevice::open(&path, disk.logical_sector_bytes)
             .map_err(|error| StepError::Open { disk: disk.name.clone(), error })
@@ -40,7 +40,7 @@ impl Agent<'_> {
 
     /// Spends the licence for `disks`, opened and unchanged: nothing is written before, and nothing without (I1, I3).
     /// True where it was spent before in this generation.
-    fn spend(&self, licence: LicenceId, disks: &[&Disk]) -> Result<bool, StepError> {
+    pub(super) fn spend(&self, licence: LicenceId, disks: &[&Disk]) -> Result<bool, StepError> {
         let disks = disks.iter().map(|disk| disk.identity()).collect();
         let grant =
             self.server.spend_licence(&SpendLicence { generation: self.generation, licence, disks })?;

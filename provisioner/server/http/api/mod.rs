@@ -77,6 +77,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(declared::show_profile, declared::put_profile, declared::delete_profile))
         .routes(routes!(declared::list_images))
         .routes(routes!(declared::show_image, declared::put_image, declared::delete_image))
+        .routes(routes!(declared::list_clusters))
+        .routes(routes!(declared::show_cluster, declared::put_cluster, declared::delete_cluster))
         .routes(routes!(images::state))
         .routes(routes!(images::verify))
         .routes(routes!(images::gc))
