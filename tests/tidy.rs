@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bmc", &["machine"]),
     ("secret", &["machine", "token"]),
     ("store", &["machine", "inventory", "token"]),
+    ("cluster", &["machine", "inventory", "token", "secret", "store", "clock"]),
     (
         "workflow",
         &[
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "inventory",
             "store",
             "bmc",
+            "cluster",
             "image",
             "token",
             "render",
@@ -65,6 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "serve",
         &[
             "machine",
+            "cluster",
             "inventory",
             "store",
             "render",
@@ -183,6 +186,8 @@ fn the_pure_rooms_touch_no_world() {
         "machine",
         "render",
         "token",
+        "cluster/address.rs",
+        "cluster/node.rs",
         "doctor",
         "dhcp/answer.rs",
         "dhcp/lease.rs",

@@ -4,6 +4,7 @@
 pub mod bmc;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod crash;
 pub mod dhcp;

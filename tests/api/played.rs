@@ -4,17 +4,18 @@ use super::{MAC, Server};
 use provisioner::{
     http::{
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
+        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered, Unrendered},
         error::Problem,
     },
     machine::{
         Act, ActResult, Machine, Time,
+        join::dead,
         state::{ByUrl, Netboot, Target},
     },
     workflow,
 };
 use provisioner_wire::{
-    BootId, MachineName,
+    BootId,
     channel::{AUTHORIZATION, Channel, PrivateKey, config_context},
     chunks::Sha,
     order::{
@@ -47,7 +48,12 @@ impl workflow::Hands for Hands {
                     let disks = machine.report.iter().flat_map(|r| &r.disks).map(Disk::identity).collect();
                     ActResult::DisksChosen { licence: LicenceId(Uuid::new_v4()), disks }
                 }
-                Act::NetworkBoot | Act::PowerOff => ActResult::Done,
+                Act::NetworkBoot | Act::PowerOff | Act::Leave => ActResult::Done,
+                Act::Revoke => {
+                    let minted_for = dead(&machine).map(|owed| owed.minted_for.clone()).collect();
+                    ActResult::Revoked { minted_for }
+                }
+                Act::AwaitReady => ActResult::Failed { reason: "nobody looks".into() },
             }
         })
     }
@@ -91,6 +97,7 @@ fn target() -> Target {
         by_url: None,
         wipe: WipeMethod::Metadata,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 600_000,
         kernel_arguments: vec!["quiet".into()],
         profile: json!({}),
@@ -146,11 +153,14 @@ impl Content for PlayedContent {
         })
     }
 
-    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>> {
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, Unrendered>> {
         Box::pin(async move {
             let profile = machine.workflow.as_ref().and_then(|w| w.profile.as_deref());
             if profile == Some("unmintable") {
-                return Err("the issuer does not answer".to_owned());
+                return Err("the issuer does not answer".into());
+            }
+            if profile == Some("netboot-down") && !self.folder.join("issuer-is-up").exists() {
+                return Err(Unrendered::Later("the issuer does not answer".to_owned()));
             }
             if profile == Some("netboot-slow") {
                 tokio::time::sleep(std::time::Duration::from_millis(500)).await;
@@ -176,7 +186,7 @@ impl Content for PlayedContent {
         Box::pin(async move { Some(self.folder.join(sha256)).filter(|f| f.exists()) })
     }
 
-    fn seal(&self, _: &MachineName, _: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
+    fn seal(&self, _: &str, _: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
         Ok(secret.expose_secret().bytes().map(|b| b ^ 0x55).collect())
     }
 }

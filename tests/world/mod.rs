@@ -6,6 +6,7 @@
 //! WORLD_SEED=1234 cargo nextest run world::one_seed
 //! ```
 
+mod cluster;
 mod journal;
 mod leases;
 mod machines;
@@ -50,6 +51,8 @@ fn ten_thousand_seeds() {
     assert!(totals.losses > seeds / 50, "{totals:?}");
     assert!(totals.fetched > seeds / 4 && totals.stolen > seeds / 200, "{totals:?}");
     assert!(totals.held > seeds, "{totals:?}");
+    assert!(totals.minted > seeds / 3 && totals.revoked > seeds / 4, "{totals:?}");
+    assert!(totals.outages > seeds / 4 && totals.left > seeds / 20, "{totals:?}");
     assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");
 }
 

@@ -40,6 +40,7 @@ impl World {
             Running::Fetching { generation, url } => self.fetching(rack, generation, &url),
             Running::Node { generation, token } => {
                 let Some(token) = token else { return };
+                self.node_joins(rack, &token, generation);
                 if self.tell(rack, &Event::PhonedHome { token_hash: token.clone() })
                     == Some(Verdict::Accepted)
                 {
@@ -264,6 +265,9 @@ impl World {
 
     fn config(&mut self, rack: usize, agent: &mut Agent) -> bool {
         let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
+        if !self.asked_issuer(rack, &boot_hash, generation) {
+            return false;
+        }
         let token_hash = format!("token of {boot_hash}");
         let event = Event::ConfigRendered {
             boot_hash,

@@ -1,6 +1,7 @@
 //! The world's clock and its story: a queue of things that happen, each a function of the seed.
 
 use super::{
+    cluster::Cluster,
     journal::{Died, SimJournal, Tables},
     machines::{Agent, Content, Doing, Rack, Running},
     server::{Server, Started},
@@ -8,7 +9,7 @@ use super::{
 use fastrand::Rng;
 use provisioner::machine::{
     Act, ActResult, Event, Machine, MachineId, Time, Verdict,
-    state::{ByUrl, Netboot, Target},
+    state::{ByUrl, Leaving, Netboot, Target},
     wants::SILENCE_MAX,
 };
 use provisioner_wire::{
@@ -50,6 +51,12 @@ pub struct Totals {
     pub stolen: u64,
     /// Turns that found a machine held back by another DHCP server.
     pub held: u64,
+    /// Tokens made and deleted at the issuer, and askings that it did not answer.
+    pub minted: u64,
+    pub revoked: u64,
+    pub outages: u64,
+    /// Nodes that left their cluster.
+    pub left: u64,
 }
 
 impl Totals {
@@ -67,6 +74,10 @@ impl Totals {
         self.held += other.held;
         self.fetched += other.fetched;
         self.stolen += other.stolen;
+        self.minted += other.minted;
+        self.revoked += other.revoked;
+        self.outages += other.outages;
+        self.left += other.left;
     }
 }
 
@@ -96,6 +107,10 @@ pub(super) enum Happening {
     /// Somebody who saw the boot id on the wire claims it, too.
     Thief(usize),
     LoseDatabase,
+    /// A request for a token arrives at the issuer late; nobody waits for its answer any more.
+    Minted(usize, String),
+    /// The cluster does not answer for so many milliseconds.
+    Outage(i64),
     /// Another DHCP server is heard, for so many milliseconds.
     Rogue(i64),
 }
@@ -112,6 +127,7 @@ pub struct World {
     claims: BTreeMap<String, String>,
     /// One-shot URLs and who was given their config.
     pub(super) delivered: BTreeMap<String, String>,
+    pub(super) cluster: Cluster,
     pub(super) totals: Totals,
 }
 
@@ -138,6 +154,7 @@ impl World {
             racks,
             claims: BTreeMap::new(),
             delivered: BTreeMap::new(),
+            cluster: Cluster::default(),
             totals: Totals::default(),
         };
         world.declare();
@@ -178,6 +195,10 @@ impl World {
                 let (at, long) = (self.rng.i64(0..TROUBLE_MS / 2), self.rng.i64(60_000..TROUBLE_MS));
                 self.after(at, Happening::Rogue(long));
             }
+        }
+        for _ in 0..self.rng.usize(0..3) {
+            let (at, long) = (self.rng.i64(0..TROUBLE_MS / 4), self.rng.i64(1_000..1_800_000));
+            self.after(at, Happening::Outage(long));
         }
         self.arm_fuse();
     }
@@ -234,6 +255,7 @@ impl World {
             let live = |url: &provisioner::machine::state::ConfigUrl| url.generation == machine.generation;
             assert!(machine.config_url.as_ref().is_none_or(live), "a URL of another generation");
             assert!(machine.licence.is_none() && machine.token.is_none() && machine.boot.is_none());
+            assert!(machine.owed.is_empty(), "{} owes {:?} for ever", machine.name, machine.owed);
         }
         self.totals.alarms = tables.alarms;
     }
@@ -257,6 +279,8 @@ impl World {
             }
             Happening::Thief(rack) => self.thief(rack),
             Happening::LoseDatabase => self.lose_database(),
+            Happening::Minted(rack, claim) => self.mint(rack, &claim),
+            Happening::Outage(long) => self.cluster.down_until = Time(self.now.0 + long),
             Happening::Rogue(long) => {
                 self.server.journal.tables.lock().unwrap().foreign = Some(Time(self.now.0 + long));
             }
@@ -274,6 +298,7 @@ impl World {
                 let turned = self.server.turn(self.racks[rack].id, self.now);
                 self.started(turned.map(|s| s.into_iter().collect()));
                 self.check_silence(rack, before.as_ref());
+                self.check_tokens(rack);
                 let now = self.server.journal.machine(self.racks[rack].id);
                 let held = now.is_some_and(|m| m.is_busy() && m.workflow.is_some_and(|w| w.held.is_some()));
                 self.totals.held += u64::from(held);
@@ -406,6 +431,7 @@ impl World {
                 _ => {}
             }
         }
+        self.cluster.forgotten = true;
         self.writes_end_here();
     }
 
@@ -425,6 +451,9 @@ impl World {
                 disks: vec![self.racks[rack].disk_identity()],
             },
             Act::NetworkBoot | Act::PowerOff => self.power_act(rack, act, epoch),
+            Act::Revoke => self.revoke(rack, started),
+            Act::AwaitReady => self.look(rack, started),
+            Act::Leave => self.leave(rack, started),
         };
         let event = Event::Acted { act, generation: started.generation, result };
         let ms = self.rng.i64(1..2_000);
@@ -462,6 +491,7 @@ impl World {
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,
                 token_ttl_ms: 3_600_000,
+                join: provision.then(|| self.join(started)),
                 ready_deadline_ms: 1_800_000,
                 kernel_arguments: Vec::new(),
                 profile: serde_json::Value::Null,
@@ -509,7 +539,8 @@ impl World {
                 let profile = ["p", "p", NETBOOT, BY_URL][self.rng.usize(0..4)];
                 Event::Provision { workflow, profile: profile.into() }
             }
-            5 => Event::Release { workflow },
+            5 if self.rng.bool() => Event::Release { workflow },
+            5 => Event::ReleaseBy { workflow, how: Leaving::Undrained },
             6 => Event::Inspect { workflow },
             7 => Event::Cancel,
             8 => Event::Retry { workflow },
@@ -526,6 +557,10 @@ impl World {
 fn is_intent(event: &Event) -> bool {
     matches!(
         event,
-        Event::Provision { .. } | Event::Release { .. } | Event::Inspect { .. } | Event::Retry { .. }
+        Event::Provision { .. }
+            | Event::Release { .. }
+            | Event::ReleaseBy { .. }
+            | Event::Inspect { .. }
+            | Event::Retry { .. }
     )
 }

@@ -101,6 +101,9 @@ enum Command {
     /// What machines become.
     #[command(subcommand)]
     Profile(Records),
+    /// Clusters that machines join.
+    #[command(subcommand)]
+    Cluster(Records),
     /// Operating system images.
     #[command(subcommand)]
     Image(Records),
@@ -123,6 +126,12 @@ enum Command {
     /// Wipe a machine's disks and give it back.
     Release {
         machine: String,
+        /// Do not wait for its node's pods: cordon it and delete it.
+        #[arg(long)]
+        skip_drain: bool,
+        /// Do not ask its cluster at all: the node's object stays there.
+        #[arg(long)]
+        force: bool,
         /// Go on although another DHCP server is heard on the network.
         #[arg(long)]
         despite_rogue: bool,
@@ -251,13 +260,19 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Machine(what) => records::run(client, records::Kind::Machine, what).await,
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
         Command::Image(what) => records::run(client, records::Kind::Image, what).await,
+        Command::Cluster(what) => records::run(client, records::Kind::Cluster, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
         Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });
             workflows::begin(client, &machine, "provision", &body, (despite_rogue, wait)).await
         }
-        Command::Release { machine, despite_rogue, wait } => {
-            workflows::begin(client, &machine, "release", &Value::Null, (despite_rogue, wait)).await
+        Command::Release { machine, skip_drain, force, despite_rogue, wait } => {
+            let what = match (force, skip_drain) {
+                (true, _) => "release?force=true",
+                (_, true) => "release?skip_drain=true",
+                _ => "release",
+            };
+            workflows::begin(client, &machine, what, &Value::Null, (despite_rogue, wait)).await
         }
         Command::Inspect { machine, wait } => workflows::ask(client, &machine, "inspect", wait).await,
         Command::Retry { machine, despite_rogue, wait } => {

@@ -4,8 +4,9 @@
 use super::{
     App,
     boot::fresh,
+    content::Unrendered,
     error::{ApiError, accepted, from_bytes, parse},
-    netboot,
+    minted, netboot,
 };
 use crate::{
     machine::{Event, Machine, RefusalKind, boot::orders},
@@ -185,9 +186,10 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         let pointer = pointer(&app, &spoken, generation).await?;
         return seal(&spoken, &pointer, generation);
     }
-    let rendered = match app.content().render(machine, app.engine().now()).await {
+    let rendered = match minted::rendered(&app, machine).await? {
         Ok(rendered) => rendered,
-        Err(reason) => {
+        Err(Unrendered::Later(reason)) => return Err(ApiError::Busy(reason).into()),
+        Err(Unrendered::Never(reason)) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             spoken.submit(&app, &event).await?;
             return Err(ApiError::invalid("", reason).into());

@@ -8,7 +8,9 @@
 use super::{
     App,
     boot::Door,
+    content::Unrendered,
     error::{ApiError, Path, Result, accepted},
+    minted,
 };
 use crate::{
     inventory::Hardware,
@@ -70,8 +72,8 @@ async fn fetch(app: &App, ConnectInfo(peer): Peer, Path(named): Named, door: Doo
         Known::Empty => return Ok(text(String::new())),
         Known::No => return Err(ApiError::NotFound("this config has no such file".to_owned())),
     }
-    let won = win(app, &machine, &url_hash, &file).await?;
-    let config = render(app, &won, &url_hash).await?;
+    let (won, fetch) = win(app, &machine, &url_hash, &file).await?;
+    let config = render(app, &won, &url_hash, (&file, fetch)).await?;
     answer(&config, &file)
 }
 
@@ -128,8 +130,8 @@ fn known(by_url: &ByUrl, file: &str) -> Known {
     }
 }
 
-/// The machine, where this request is the one that has the file.
-async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result<Machine> {
+/// The machine, where this request is the one that has the file; and the request's own name.
+async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result<(Machine, String)> {
     // What can only be another alarm goes into the trail now and then: a node may ask for ever.
     if cannot_win(machine, url_hash) && !app.live().may_alarm(machine.id, app.engine().now()) {
         return Err(ApiError::Gone("this address has been used".to_owned()));
@@ -149,10 +151,11 @@ async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result
         let url = m.config_url.as_ref().filter(|url| url.hash == url_hash);
         m.phase == Phase::Rebooting && url.and_then(|url| url.fetched.get(file)) == Some(&fetch)
     };
-    now.filter(won).ok_or_else(|| {
+    let Some(now) = now.filter(won) else {
         tracing::warn!(machine = %machine.name, file, "its config was fetched a second time: revoked");
-        ApiError::Gone("this address has been used".to_owned())
-    })
+        return Err(ApiError::Gone("this address has been used".to_owned()));
+    };
+    Ok((now, fetch))
 }
 
 /// Whether asking can neither be the first nor end anything any more.
@@ -169,11 +172,23 @@ fn gone_for(refusal: Refusal) -> ApiError {
 }
 
 /// Mints and renders for who has won. Asked for another file of the same URL, the issuer gives the same token.
-async fn render(app: &App, machine: &Machine, url_hash: &str) -> Result<Config> {
+/// An issuer that does not answer is no fetch: nothing was given out.
+async fn render(
+    app: &App,
+    machine: &Machine,
+    url_hash: &str,
+    (file, fetch): (&str, String),
+) -> Result<Config> {
     let (boot_hash, generation) = (url_hash.to_owned(), machine.generation);
-    let rendered = match app.content().render(machine, app.engine().now()).await {
+    let rendered = match minted::rendered(app, machine).await? {
         Ok(rendered) => rendered,
-        Err(reason) => {
+        Err(Unrendered::Later(reason)) => {
+            let (url_hash, file) = (url_hash.to_owned(), file.to_owned());
+            let event = Event::ConfigReturned { url_hash, generation, file, fetch };
+            accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
+            return Err(ApiError::Busy(reason));
+        }
+        Err(Unrendered::Never(reason)) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
             return Err(ApiError::internal(format!(

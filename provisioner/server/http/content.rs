@@ -6,7 +6,7 @@ use crate::{
     machine::{Machine, Time},
     store::declared::Kind,
 };
-use provisioner_wire::{Mac, MachineName, chunks::Sha, order::Config};
+use provisioner_wire::{Mac, chunks::Sha, order::Config};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
@@ -19,6 +19,7 @@ pub struct Declared {
     pub machines: Vec<Value>,
     pub profiles: Vec<Value>,
     pub images: Vec<Value>,
+    pub clusters: Vec<Value>,
 }
 
 /// One change to what is declared.
@@ -59,6 +60,27 @@ pub struct Rendered {
     pub config_hash: String,
 }
 
+/// Why there is no config now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unrendered {
+    /// The issuer of its token does not answer; asked again later it may.
+    Later(String),
+    /// Needs a person.
+    Never(String),
+}
+
+impl From<String> for Unrendered {
+    fn from(reason: String) -> Self {
+        Self::Never(reason)
+    }
+}
+
+impl From<&str> for Unrendered {
+    fn from(reason: &str) -> Self {
+        Self::Never(reason.to_owned())
+    }
+}
+
 /// What an image was taken apart into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
@@ -82,7 +104,7 @@ pub trait Content: Send + Sync + 'static {
 
     /// The config for the live claim of `machine`, at `now`. The same claim gets the same token, so that a retry of
     /// the agent is not a second mint.
-    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>>;
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, Unrendered>>;
 
     /// The config as it would be rendered now, with [`super::boot::REDACTED`] for its token. Nothing is minted.
     fn preview<'a>(&'a self, machine: &'a Machine) -> Answer<'a, Result<Config, String>> {
@@ -95,6 +117,6 @@ pub trait Content: Send + Sync + 'static {
     /// The file of a manifest or a chunk with this SHA-256, which may not be there.
     fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf>;
 
-    /// Seals a secret for the store, bound to the machine and the field.
-    fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;
+    /// Seals a secret for the store, bound to its owner (a machine, `cluster/NAME`) and the field.
+    fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;
 }

@@ -20,6 +20,7 @@ pub mod hot;
 pub mod images;
 pub mod listen;
 pub mod live;
+pub mod minted;
 pub mod netboot;
 pub mod node;
 pub mod pace;

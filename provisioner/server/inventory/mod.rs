@@ -5,7 +5,9 @@
 //! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
 
 pub mod check;
+mod check_cluster;
 mod check_delivery;
+pub mod cluster;
 pub mod dhcp_options;
 pub mod hardware;
 pub mod identity;
@@ -21,6 +23,7 @@ pub mod signature;
 pub mod values;
 
 pub use check::check;
+pub use cluster::{CaCertificate, Cluster};
 pub use dhcp_options::DhcpOptions;
 pub use hardware::{Bmc, BootBy, DiskBoot, Hardware, Nic, Password, PxeLead, Quirks, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
@@ -31,8 +34,8 @@ pub(crate) use located::Located;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
-    Delivery, DiskHints, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over, Placement,
-    Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
+    Delivery, DiskHints, ExpectedTaint, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over,
+    Placement, Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
 };
 pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{
@@ -48,4 +51,5 @@ pub struct Inventory {
     pub machines: Vec<Hardware>,
     pub profiles: Vec<Profile>,
     pub images: Vec<ImageDeclaration>,
+    pub clusters: Vec<Cluster>,
 }

@@ -1,11 +1,12 @@
 //! What a machine becomes: image, operating system, template, disk, token, readiness.
 
 use super::{
-    DhcpOptions, Hardware, Values,
-    values::{AbsoluteDirectory, KernelArgument, Line, Period, RecordName, Size, Ttl},
+    CaCertificate, DhcpOptions, Hardware, Values,
+    values::{AbsoluteDirectory, BadValue, KernelArgument, Line, Period, RecordName, Size, Ttl},
 };
 use provisioner_wire::order::{PartitionSelector, Place, WipeMethod};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A file in `hardware/profiles/`, or the body of the API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct Profile {
     /// Template values.
     #[serde(default, skip_serializing_if = "Values::is_empty")]
     pub values: Values,
+    /// Name of the cluster that the node joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<RecordName>,
     #[serde(default)]
     pub token: TokenPolicy,
     #[serde(default)]
@@ -55,6 +59,11 @@ impl Profile {
     /// The hints that choose this machine's disk: its own where it has some.
     pub fn disk_of<'a>(&'a self, hardware: &'a Hardware) -> &'a DiskHints {
         hardware.disk.as_ref().unwrap_or(&self.disk)
+    }
+
+    /// The machine carries the cluster's control plane: by its role's name.
+    pub fn is_control_plane(&self) -> bool {
+        matches!(self.role.as_str(), "control-plane" | "controlplane" | "server" | "master")
     }
 
     /// Template values of this machine: its own go before the profile's.
@@ -233,19 +242,67 @@ pub enum IssuerKind {
     /// This server: kubeadm's format, spent by phoning home.
     #[default]
     Builtin,
+    /// A bootstrap token in the profile's cluster.
+    Kubernetes,
+    /// Talos' cluster secrets; with the cluster's `kubernetes`, a bootstrap token of its own.
+    Talos,
+    /// A join token of k3s, short-lived.
+    K3s,
+    /// The same for RKE2.
+    Rke2,
+    /// Some other program over HTTPS.
+    Webhook,
+}
+
+impl IssuerKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Builtin => "builtin",
+            Self::Kubernetes => "kubernetes",
+            Self::Talos => "talos",
+            Self::K3s => "k3s",
+            Self::Rke2 => "rke2",
+            Self::Webhook => "webhook",
+        }
+    }
 }
 
 /// How a node shows that it is up, and until when after its reboot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Readiness {
     pub by: ReadyBy,
     pub deadline: Period,
+    /// With `kubernetes-node`: the node is the one with this provider ID, in which `{name}`, `{uuid}` and `{serial}`
+    /// are the machine's. Otherwise the one with the machine's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<Line>,
+    /// With `kubernetes-node`: must be on the node when it has joined; else there is an alarm.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The same for taints, `key=value:Effect`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<ExpectedTaint>,
+    /// With `tcp` and `tls`: 50000 (Talos' apid) where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// With `tls`: the authority that must have signed the node's certificate. Where the cluster has `talos` secrets,
+    /// theirs is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_certificate: Option<CaCertificate>,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { by: ReadyBy::PhoneHome, deadline: Period::minutes(20) }
+        Self {
+            by: ReadyBy::PhoneHome,
+            deadline: Period::minutes(20),
+            provider_id: None,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            port: None,
+            ca_certificate: None,
+        }
     }
 }
 
@@ -254,4 +311,47 @@ impl Default for Readiness {
 pub enum ReadyBy {
     /// The node sends its token to the server.
     PhoneHome,
+    /// The node is Ready in the profile's cluster.
+    KubernetesNode,
+    /// The node takes a TCP connection.
+    Tcp,
+    /// The node shows a certificate that the expected authority signed.
+    Tls,
+    /// The agent has rebooted the machine: nothing is waited for.
+    Installed,
+}
+
+/// `key=value:Effect` or `key:Effect`, as kubectl writes a taint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ExpectedTaint {
+    pub key: String,
+    pub value: String,
+    pub effect: String,
+}
+
+impl TryFrom<String> for ExpectedTaint {
+    type Error = BadValue;
+    fn try_from(text: String) -> Result<Self, BadValue> {
+        let wrong = || BadValue::new(format!("{text:?} is not a taint (key=value:Effect)"));
+        let (front, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let (key, value) = front.split_once('=').unwrap_or((front, ""));
+        if key.is_empty() || !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+            return Err(wrong());
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
+    }
+}
+
+impl From<ExpectedTaint> for String {
+    fn from(taint: ExpectedTaint) -> Self {
+        taint.to_string()
+    }
+}
+
+impl std::fmt::Display for ExpectedTaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let equals = if self.value.is_empty() { "" } else { "=" };
+        write!(f, "{}{equals}{}:{}", self.key, self.value, self.effect)
+    }
 }

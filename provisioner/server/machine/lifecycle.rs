@@ -3,8 +3,8 @@
 use super::{
     Act, ActResult, Event, Machine, Refusal, RefusalKind, Time,
     boot::{BOOTS_MAX, Boot, SCRIPTS_MAX, boots},
-    config_url,
-    state::{BootGrant, Claim, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
+    config_url, join,
+    state::{BootGrant, Claim, Leaving, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
     wants::TRIES_MAX,
 };
 use provisioner_wire::{
@@ -24,6 +24,9 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
     match event {
         Event::Declared { bmc } => declared(next, *bmc, now),
         Event::Provision { workflow, profile } => provision(next, *workflow, profile, now),
+        Event::ReleaseBy { workflow, how } => join::leaving(release(next, *workflow, now)?, *how),
+        Event::Minting { generation, owed } => join::minting(next, *generation, owed, now),
+        Event::IssuerDown { generation, reason } => join::issuer_down(next, *generation, reason),
         Event::Release { workflow } => release(next, *workflow, now),
         Event::Inspect { workflow } => inspect(next, *workflow, now),
         Event::Retry { workflow } => retry(next, *workflow, now),
@@ -46,6 +49,9 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         }
         Event::ConfigAsked { url_hash, generation, file, fetch } => {
             config_url::asked(of_generation(next, *generation)?, url_hash, file, fetch, now)
+        }
+        Event::ConfigReturned { url_hash, generation, file, fetch } => {
+            Ok(config_url::returned(of_generation(next, *generation)?, url_hash, file, fetch))
         }
         Event::ConfigRendered { boot_hash, generation, token_hash, token_expires, .. } => {
             let next = by_claim_or_url(next, boot_hash, *generation)?;
@@ -161,6 +167,7 @@ fn begin(mut machine: Machine, id: Uuid, kind: WorkflowKind, profile: Option<Str
         boots: 0,
         done: Vec::new(),
         held: None,
+        leaving: Leaving::default(),
         despite_rogue: false,
     });
     machine.licence = None;
@@ -363,7 +370,7 @@ fn by_claim_or_url(machine: Machine, hash: &str, generation: Generation) -> Chan
     }
 }
 
-fn of_generation(machine: Machine, generation: Generation) -> Change {
+pub(super) fn of_generation(machine: Machine, generation: Generation) -> Change {
     if machine.generation == generation {
         Ok(machine)
     } else {
@@ -404,6 +411,7 @@ fn config_rendered(mut machine: Machine, hash: &str, expires: Time) -> Change {
         Some(token) if token.hash == hash => Ok(machine),
         Some(_) => refuse(RefusalKind::Alarm, format!("a second token for one claim of {}", machine.name)),
         None => {
+            join::recorded(&mut machine, &boot_hash, expires);
             machine.token = Some(Token { hash: hash.to_owned(), boot_hash, expires });
             Ok(machine)
         }
@@ -462,6 +470,9 @@ fn phoned_home(machine: Machine, token_hash: &str, now: Time) -> Change {
     if now >= token.expires {
         return refuse(RefusalKind::Stale, format!("the token of {name} has expired"));
     }
+    if machine.target().and_then(|t| t.join.as_ref()).is_some_and(|join| join.watched) {
+        return not_now(&machine, "the server looks for its node itself");
+    }
     match machine.phase {
         Phase::Placed | Phase::Rebooting => {
             Ok(enter(machine, Phase::Ready, "its node has phoned home with its token", now))
@@ -504,6 +515,18 @@ fn acted(mut machine: Machine, act: Act, result: &ActResult, now: Time) -> Chang
         }
         (Act::PowerOff, Phase::PoweringOff, ActResult::Done) => {
             Ok(enter(machine, Phase::Available, "powered off", now))
+        }
+        (Act::Revoke, _, ActResult::Revoked { minted_for }) => Ok(join::revoked(machine, minted_for, now)),
+        (Act::Revoke, ..) => Ok(join::not_revoked(machine, now)),
+        (Act::AwaitReady, _, ActResult::IsReady { how, missing }) => {
+            join::is_ready(machine, how, missing, now)
+        }
+        (Act::Leave, _, ActResult::Done) => Ok(join::left(machine)),
+        (Act::AwaitReady | Act::Leave, _, ActResult::Failed { reason }) => {
+            Ok(join::not_yet(machine, act, reason))
+        }
+        (Act::AwaitReady | Act::Leave, _, ActResult::Refused { reason }) => {
+            Ok(join::never(machine, act, reason, now))
         }
         (Act::NetworkBoot, Phase::Powering, ActResult::Done) => {
             machine.reason = "powered on to boot from the network".to_owned();

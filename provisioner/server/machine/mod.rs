@@ -6,6 +6,7 @@ pub mod boot;
 mod config_url;
 pub mod event;
 pub mod hold;
+pub mod join;
 pub mod lifecycle;
 pub mod state;
 pub mod time;

@@ -45,6 +45,12 @@ pub struct Machine {
     /// The one-shot URL of the node's config, where it fetches that itself; at most one live.
     #[serde(default)]
     pub config_url: Option<ConfigUrl>,
+    /// Tokens that were asked for at an issuer and may be live there until they are revoked or have outlived themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<Owed>,
+    /// The node that may stand in a cluster for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
     /// When the agent was last heard, or the server began to listen for it; none while no agent does a step.
     #[serde(default)]
     pub heard: Option<Time>,
@@ -73,6 +79,9 @@ pub struct Workflow {
     /// Since when it waits for another DHCP server to be silent.
     #[serde(default)]
     pub held: Option<Time>,
+    /// How its node leaves its cluster.
+    #[serde(default)]
+    pub leaving: Leaving,
     /// Somebody wants it while another DHCP server is heard.
     #[serde(default)]
     pub despite_rogue: bool,
@@ -92,6 +101,9 @@ pub struct Target {
     pub by_url: Option<ByUrl>,
     pub wipe: WipeMethod,
     pub token_ttl_ms: i64,
+    /// What it has to do with a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// From the reboot to Ready.
     pub ready_deadline_ms: i64,
     /// Added to the agent's kernel command line.
@@ -136,6 +148,12 @@ pub enum Act {
     ChooseDisks,
     /// Power off through the BMC. Reads the power state first.
     PowerOff,
+    /// Delete at their issuers the tokens that nobody may use any more.
+    Revoke,
+    /// Look whether the node is up.
+    AwaitReady,
+    /// Have the node leave its cluster: cordon, drain, delete.
+    Leave,
 }
 
 impl std::fmt::Display for Act {
@@ -145,6 +163,9 @@ impl std::fmt::Display for Act {
             Self::NetworkBoot => "network-boot",
             Self::ChooseDisks => "choose-disks",
             Self::PowerOff => "power-off",
+            Self::Revoke => "revoke",
+            Self::AwaitReady => "await-ready",
+            Self::Leave => "leave",
         })
     }
 }
@@ -232,7 +253,72 @@ impl ConfigUrl {
     }
 }
 
+/// What a workflow has to do with a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The server looks for itself whether the node is up; else the node phones home.
+    pub watched: bool,
+    /// Who mints its token, where that is not this server.
+    pub minter: Option<Minter>,
+    /// The node as it will stand there, where this server can reach the cluster.
+    pub node: Option<Joined>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minter {
+    pub cluster: String,
+    /// The issuer's word, as in the profile.
+    pub issuer: String,
+}
+
+/// A token that may be live at its issuer. Never its text: that is derived again from the claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    pub minter: Minter,
+    /// The claim it is derived from.
+    pub minted_for: String,
+    pub generation: Generation,
+    /// When the issuer was asked first, and last.
+    pub first: Time,
+    pub asked: Time,
+    pub expires: Time,
+    /// When it was deleted at its issuer.
+    #[serde(default)]
+    pub revoked: Option<Time>,
+}
+
+/// A node in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub cluster: String,
+    pub node: String,
+    /// Goes before the name, where given.
+    #[serde(default)]
+    pub provider_id: Option<String>,
+    /// Its pods have so long to be moved away.
+    pub drain_within_ms: i64,
+}
+
+/// How a node leaves its cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leaving {
+    /// Its pods are moved away first.
+    #[default]
+    Drained,
+    /// Its pods are not waited for.
+    Undrained,
+    /// The cluster is not asked at all.
+    Forced,
+}
+
 impl Machine {
+    /// A node or a token of this machine may be in the cluster.
+    pub fn needs_cluster(&self, name: &str) -> bool {
+        self.joined.as_ref().is_some_and(|j| j.cluster == name)
+            || self.owed.iter().any(|o| o.minter.cluster == name)
+    }
+
     /// A machine that an operator has declared.
     pub fn declared(id: MachineId, name: MachineName, bmc: bool, now: Time) -> Self {
         Self::new(id, name, bmc, Phase::Available, "declared", now)
@@ -258,6 +344,8 @@ impl Machine {
             licence: None,
             token: None,
             config_url: None,
+            owed: Vec::new(),
+            joined: None,
             heard: None,
             report: None,
             version: 0,

@@ -48,6 +48,7 @@ fn target(kind: WorkflowKind) -> Box<Target> {
         by_url: None,
         wipe: WipeMethod::Metadata,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 60_000,
         kernel_arguments: vec![],
         profile: serde_json::Value::Null,

@@ -1,8 +1,8 @@
-//! What a template sees: `machine`, `values`, `server`, `token`. docs/templates.md lists it for authors.
+//! What a template sees: `machine`, `values`, `server`, `role`, `cluster`, `token`, `issued`. docs/templates.md lists it for authors.
 
 use crate::{
-    inventory::{Hardware, Nic, Profile, Values},
-    token::PlainToken,
+    inventory::{Cluster, Hardware, Nic, Profile, Values},
+    token::Grant,
 };
 use provisioner_wire::{Generation, Mac};
 use serde::Serialize;
@@ -26,7 +26,36 @@ pub(super) struct Context<'a> {
     machine: Machine<'a>,
     values: Values,
     server: &'a Site,
+    role: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterView<'a>>,
     token: &'a str,
+    issued: BTreeMap<&'static str, &'a str>,
+}
+
+/// The cluster that the profile names.
+#[derive(Serialize)]
+struct ClusterView<'a> {
+    name: &'a str,
+    endpoint: &'a str,
+    /// PEM.
+    ca_certificate: &'a str,
+    /// `sha256:HEX` of the public key (SPKI).
+    ca_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes_version: Option<&'a str>,
+}
+
+impl<'a> ClusterView<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            name: cluster.name.as_str(),
+            endpoint: cluster.endpoint.as_str(),
+            ca_certificate: cluster.ca_certificate.pem(),
+            ca_hash: cluster.ca_certificate.hash(),
+            kubernetes_version: cluster.kubernetes_version.as_ref().map(|version| version.as_str()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -96,7 +125,8 @@ impl<'a> Context<'a> {
         hardware: &'a Hardware,
         generation: Generation,
         site: &'a Site,
-        token: &'a PlainToken,
+        cluster: Option<&'a Cluster>,
+        grant: &'a Grant,
     ) -> Self {
         let machine = Machine {
             name: hardware.name.as_str(),
@@ -110,6 +140,14 @@ impl<'a> Context<'a> {
             nics: hardware.nics.iter().map(NicView::new).collect(),
             nic: hardware.primary_nic().map(NicView::new),
         };
-        Self { machine, values: profile.values_of(hardware), server: site, token: token.reveal() }
+        Self {
+            machine,
+            values: profile.values_of(hardware),
+            server: site,
+            role: profile.role.as_str(),
+            cluster: cluster.map(ClusterView::new),
+            token: grant.token.reveal(),
+            issued: grant.issued.iter().collect(),
+        }
     }
 }

@@ -14,9 +14,9 @@ pub use context::Site;
 pub use templates::{ReadError, read_templates};
 
 use crate::{
-    inventory::{Hardware, OperatingSystem, Problem, Profile},
+    inventory::{Cluster, Hardware, IssuerKind, OperatingSystem, Problem, Profile},
     render::{Rendered, Templates},
-    token::{PlainToken, builtin},
+    token::{Grant, k3s, talos},
 };
 use provisioner_wire::{
     Generation,
@@ -30,14 +30,15 @@ pub fn config(
     hardware: &Hardware,
     generation: Generation,
     site: &Site,
-    token: &PlainToken,
+    cluster: Option<&Cluster>,
+    grant: &Grant,
 ) -> Result<Config, Vec<Problem>> {
-    let context = context::Context::new(profile, hardware, generation, site, token);
+    let context = context::Context::new(profile, hardware, generation, site, cluster, grant);
     let files = templates
-        .render(profile.template.as_str(), &context, &[token.reveal()])
+        .render(profile.template.as_str(), &context, &grant.secrets())
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
     let config = Config { files: files.into_iter().map(file).collect() };
-    validate(profile.os, &config).map_err(|problems| redacted(problems, token))?;
+    validate(profile.os, &config).map_err(|problems| redacted(problems, grant))?;
     Ok(config)
 }
 
@@ -47,8 +48,21 @@ pub fn preflight(
     profile: &Profile,
     hardware: &Hardware,
     site: &Site,
+    cluster: Option<&Cluster>,
 ) -> Result<Config, Vec<Problem>> {
-    config(templates, profile, hardware, Generation(0), site, &builtin::dummy())
+    config(templates, profile, hardware, Generation(0), site, cluster, &dummy(profile))
+}
+
+/// A grant that opens nothing, with the names that this profile's issuer gives.
+pub fn dummy(profile: &Profile) -> Grant {
+    let control_plane = profile.is_control_plane();
+    let names = match profile.token.issuer {
+        IssuerKind::Talos if control_plane => [talos::WORKER, talos::CONTROL_PLANE].concat(),
+        IssuerKind::Talos => talos::WORKER.to_vec(),
+        IssuerKind::K3s | IssuerKind::Rke2 => k3s::NAMES.to_vec(),
+        IssuerKind::Builtin | IssuerKind::Kubernetes | IssuerKind::Webhook => Vec::new(),
+    };
+    Grant::dummy(&names)
 }
 
 /// Whether `os` will take these files. The place of a problem is `FILE:LINE:COLUMN` in the rendered file.
@@ -74,7 +88,9 @@ fn file(rendered: Rendered) -> ConfigFile {
     ConfigFile { name: rendered.name, contents: rendered.contents, mode: rendered.mode }
 }
 
-fn redacted(problems: Vec<Problem>, token: &PlainToken) -> Vec<Problem> {
-    let redact = |p: Problem| Problem::new(p.place, p.message.replace(token.reveal(), "…"));
+fn redacted(problems: Vec<Problem>, grant: &Grant) -> Vec<Problem> {
+    let secrets = grant.secrets();
+    let hide = |text: String| secrets.iter().fold(text, |text, secret| text.replace(secret, "…"));
+    let redact = |p: Problem| Problem::new(p.place, hide(p.message));
     problems.into_iter().map(redact).collect()
 }

@@ -2,20 +2,21 @@
 
 use super::House;
 use crate::{
+    cluster::{Clusters, Trouble},
     http::{
         boot::REDACTED,
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
+        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered, Unrendered},
         error::Problem,
     },
     image::Images,
-    inventory::{Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
+    inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
     render::Templates,
     secret::Keyring,
     store::{Db, declared},
-    token::{MintRequest, builtin},
+    token::MintRequest,
 };
 use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
 use secrecy::{ExposeSecret, SecretString};
@@ -29,6 +30,7 @@ pub struct Real {
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
     images: Arc<Images>,
+    clusters: Arc<Clusters>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
     signatures: SignaturesRequired,
@@ -41,6 +43,7 @@ impl Real {
             keyring: house.keyring.clone(),
             templates: house.templates.clone(),
             images: house.images.clone(),
+            clusters: house.clusters.clone(),
             site: house.site.clone(),
             secrets_dir: house.config.hardware_dir.clone(),
             signatures: house.config.signatures.required.clone(),
@@ -86,12 +89,14 @@ impl Real {
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };
-        let config = os::preflight(&self.templates, &profile, &hardware, &(self.site)(&machine.name));
+        let cluster = self.cluster(&profile).await.map_err(|e| problem("profile.cluster", e))?;
+        let site = (self.site)(&machine.name);
+        let config = os::preflight(&self.templates, &profile, &hardware, &site, cluster.as_ref());
         os::pointer::fetchable(&profile, &config.map_err(told)?).map_err(|e| problem("profile", e))?;
         Ok(name)
     }
 
-    async fn rendered(&self, machine: &Machine, now: Time) -> Result<Rendered, String> {
+    async fn rendered(&self, machine: &Machine, now: Time) -> Result<Rendered, Unrendered> {
         let hardware = self.hardware(machine).await?;
         let frozen = machine.target().map(|t| t.profile.clone()).ok_or("no target was frozen")?;
         let profile: Profile = serde_json::from_value(frozen).map_err(|e| e.to_string())?;
@@ -102,12 +107,12 @@ impl Real {
             boot_hash: minted_for,
             ttl: profile.token.ttl.duration(),
         };
-        let key = self.keyring.derive(builtin::PURPOSE);
-        let minted = builtin::mint(&key, &request, now).map_err(|e| e.to_string())?;
+        let cluster = self.cluster(&profile).await?;
+        let grant = self.clusters.mint(&profile, cluster.as_ref(), &request, now).await?;
         let site = (self.site)(&machine.name);
-        let config =
-            os::config(&self.templates, &profile, &hardware, machine.generation, &site, &minted.token)
-                .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let (generation, cluster) = (machine.generation, cluster.as_ref());
+        let config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
+            .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let mut hasher = Sha256::new();
         for file in &config.files {
             hasher.update(file.name.as_bytes());
@@ -115,11 +120,11 @@ impl Real {
             hasher.update(file.contents.as_bytes());
             hasher.update([0]);
         }
-        let token_hash = minted.hash.as_str().to_owned();
+        let token_hash = grant.hash.as_str().to_owned();
         Ok(Rendered {
             config,
             token_hash,
-            token_expires: minted.expires,
+            token_expires: grant.expires,
             config_hash: hex(&hasher.finalize()),
         })
     }
@@ -139,13 +144,22 @@ impl Real {
                 found.map_err(|e| e.to_string())?.ok_or_else(|| format!("there is no profile {name}"))?
             }
         };
-        let (site, token) = ((self.site)(&machine.name), builtin::dummy());
-        let mut config = os::config(&self.templates, &profile, &hardware, machine.generation, &site, &token)
+        let (site, grant) = ((self.site)(&machine.name), os::dummy(&profile));
+        let cluster = self.cluster(&profile).await?;
+        let (generation, cluster) = (machine.generation, cluster.as_ref());
+        let mut config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
             .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         for file in &mut config.files {
-            file.contents = file.contents.replace(token.reveal(), REDACTED);
+            for secret in grant.secrets() {
+                file.contents = file.contents.replace(secret, REDACTED);
+            }
         }
         Ok(config)
+    }
+
+    async fn cluster(&self, profile: &Profile) -> Result<Option<Cluster>, String> {
+        let Some(name) = &profile.cluster else { return Ok(None) };
+        self.clusters.record(name.as_str()).await.map(Some).map_err(|e| e.to_string())
     }
 
     async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
@@ -160,6 +174,15 @@ impl Real {
             }
         }
         None
+    }
+}
+
+impl From<Trouble> for Unrendered {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Passing(reason) => Self::Later(reason),
+            Trouble::Lasting(reason) => Self::Never(reason),
+        }
     }
 }
 
@@ -188,7 +211,7 @@ impl Content for Real {
         Box::pin(self.check_provision(machine, profile))
     }
 
-    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>> {
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, Unrendered>> {
         Box::pin(self.rendered(machine, now))
     }
 
@@ -208,10 +231,8 @@ impl Content for Real {
         })
     }
 
-    fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
-        self.keyring
-            .seal(machine.as_str(), field, secret.expose_secret().as_bytes())
-            .map_err(|e| e.to_string())
+    fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
+        self.keyring.seal(owner, field, secret.expose_secret().as_bytes()).map_err(|e| e.to_string())
     }
 }
 

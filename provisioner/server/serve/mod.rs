@@ -19,6 +19,7 @@ pub use hardware::check;
 use crate::{
     bmc::{governor::Policy, redfish::RedfishDoor, visit::Visits},
     clock::Clock,
+    cluster::Clusters,
     config::{self, Config, Database},
     http::{
         self, App, Parts, Settings,
@@ -76,6 +77,7 @@ struct House {
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
     images: Arc<Images>,
+    clusters: Arc<Clusters>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
 }
 
@@ -116,6 +118,8 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
+    let approving = house.clusters.clone();
+    parts.spawn(async move { approving.approve_all().await.context("the approver of certificates") });
     plane.start(&mut parts, &house, &app, &files, (telling, plain_address)).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
@@ -164,7 +168,8 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         phone_home_http_url: format!("{http_url}/node/v1/{machine}/ready"),
         ca_pem: ca_pem.clone(),
     };
-    Ok(House { config, clock, db, keyring, templates, images, site: Arc::new(site) })
+    let clusters = Arc::new(Clusters::new(db.clone(), keyring.clone(), clock.clone()));
+    Ok(House { config, clock, db, keyring, templates, images, clusters, site: Arc::new(site) })
 }
 
 fn images(config: &Config, clock: &Clock) -> Result<Images> {
@@ -261,6 +266,7 @@ fn performer(house: &House) -> Performer {
         templates: house.templates.clone(),
         images: house.images.clone(),
         site: house.site.clone(),
+        clusters: house.clusters.clone(),
         visits: Visits::new(Box::new(RedfishDoor::default()), Policy::USUAL, now),
     }
 }

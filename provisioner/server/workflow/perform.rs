@@ -5,6 +5,7 @@ use super::{engine::Hands, plan};
 use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
+    cluster::{Clusters, Trouble},
     image::{Images, VerifiedImage},
     inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Method, Profile, RecordName},
     machine::{Act, ActResult, Machine, state::Target},
@@ -34,6 +35,7 @@ pub struct Performer {
     pub images: Arc<Images>,
     pub site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     pub visits: Visits,
+    pub clusters: Arc<Clusters>,
 }
 
 impl std::fmt::Debug for Performer {
@@ -56,6 +58,15 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Passing(reason) => Self::Passing(reason),
+            Trouble::Lasting(reason) => Self::Lasting(reason),
+        }
+    }
+}
+
 impl From<BmcError> for Failure {
     fn from(error: BmcError) -> Self {
         if error.is_transient() { Self::Passing(error.to_string()) } else { Self::Lasting(error.to_string()) }
@@ -70,6 +81,9 @@ impl Hands for Performer {
                 Act::ChooseDisks => self.choose_disks(&machine).await,
                 Act::NetworkBoot => self.network_boot(&machine).await,
                 Act::PowerOff => self.power_off(&machine).await,
+                Act::Revoke => Ok(self.clusters.revoke_dead(&machine).await),
+                Act::AwaitReady => self.await_ready(&machine).await,
+                Act::Leave => self.leave(&machine).await,
             };
             match done {
                 Ok(result) => result,
@@ -121,20 +135,28 @@ impl Performer {
             // Served as it is: nobody takes it apart.
             Method::Netboot => own(self.images.verified(&declaration).await.map_err(lasting)?)?,
         };
-        let config = os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name))
-            .map_err(|problems| {
-                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                Failure::Lasting(lines.join("; "))
-            })?;
+        let cluster = match &profile.cluster {
+            Some(name) => Some(self.clusters.record(name.as_str()).await?),
+            None => None,
+        };
+        let site = (self.site)(&hardware.name);
+        let config = os::preflight(&self.templates, &profile, hardware, &site, cluster.as_ref());
+        let config = config.map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Failure::Lasting(lines.join("; "))
+        })?;
         let beside = self.beside(&profile).await?;
-        let target =
-            plan::provision(&profile, hardware, image.wire(), beside, &config).map_err(Failure::Lasting)?;
+        let target = plan::provision(&profile, hardware, image.wire(), beside, &config, cluster.as_ref())
+            .map_err(Failure::Lasting)?;
         os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
         if target.by_url.as_ref().is_some_and(|by_url| !by_url.tls) {
             tracing::warn!(
                 machine = %hardware.name,
                 "its config and token will be fetched by plain HTTP: who listens on the wire reads them"
             );
+        }
+        if let Some(cluster) = &cluster {
+            self.clusters.could_mint(cluster, &profile, hardware).await?;
         }
         Ok(target)
     }
@@ -178,6 +200,23 @@ impl Performer {
             .map_err(|e| Failure::Lasting(format!("the profile of {} cannot be read: {e}", machine.name)))?;
         let disks = plan::disks(kind, &hardware, profile.as_ref(), report).map_err(Failure::Lasting)?;
         Ok(ActResult::DisksChosen { licence: LicenceId(Uuid::new_v4()), disks })
+    }
+
+    async fn await_ready(&self, machine: &Machine) -> Result<ActResult, Failure> {
+        let hardware = self.hardware(machine).await?;
+        let frozen = machine.target().map(|t| t.profile.clone()).unwrap_or_default();
+        let profile: Profile = serde_json::from_value(frozen)
+            .map_err(|e| Failure::Lasting(format!("the profile of {} cannot be read: {e}", machine.name)))?;
+        let up = self.clusters.await_ready(machine, &hardware, &profile).await?;
+        Ok(ActResult::IsReady { how: up.how, missing: up.missing })
+    }
+
+    async fn leave(&self, machine: &Machine) -> Result<ActResult, Failure> {
+        let how = machine.workflow.as_ref().map(|w| w.leaving).unwrap_or_default();
+        if let Some(joined) = &machine.joined {
+            self.clusters.leave(machine, joined, how).await?;
+        }
+        Ok(ActResult::Done)
     }
 
     async fn network_boot(&self, machine: &Machine) -> Result<ActResult, Failure> {

@@ -1,8 +1,8 @@
 //! PURE. What a workflow will do to a machine: the target it freezes, and the disks it may touch.
 
 use crate::{
-    inventory::{FetchedFrom, Hardware, Over, Profile, matching},
-    machine::state::{ByUrl, Netboot, Target},
+    inventory::{Cluster, FetchedFrom, Hardware, IssuerKind, Over, Profile, ReadyBy, matching},
+    machine::state::{ByUrl, Join, Joined, Minter, Netboot, Target},
 };
 use provisioner_wire::{
     machine::WorkflowKind,
@@ -17,13 +17,15 @@ pub struct Beside {
     pub rootfs: Option<Image>,
 }
 
-/// The target of a provision, as declared now, and rendered with a dummy token as `config`. `image` is what the agent writes, or with `netboot` the kernel.
+/// The target of a provision, as declared now, and rendered with a dummy token as `config`. `image` is what the agent
+/// writes, or with `netboot` the kernel.
 pub fn provision(
     profile: &Profile,
     hardware: &Hardware,
     image: Image,
     netboot: Option<Beside>,
     config: &Config,
+    cluster: Option<&Cluster>,
 ) -> Result<Target, String> {
     let milliseconds = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
     let by_url = profile.by_url().map(|url| ByUrl {
@@ -45,6 +47,7 @@ pub fn provision(
         netboot,
         by_url,
         wipe: profile.wipe,
+        join: Some(join(profile, hardware, cluster)),
         token_ttl_ms: milliseconds(profile.token.ttl.duration()),
         ready_deadline_ms: milliseconds(profile.ready.deadline.duration()),
         kernel_arguments: words(profile, hardware),
@@ -62,11 +65,45 @@ pub fn without_image(profile: Option<&Profile>, hardware: &Hardware) -> Target {
         netboot: None,
         by_url: None,
         wipe: profile.map_or(WipeMethod::default(), |p| p.wipe),
+        join: None,
         token_ttl_ms: 0,
         ready_deadline_ms: 0,
         kernel_arguments: profile.map_or_else(own, |p| words(p, hardware)),
         profile: serde_json::Value::Null,
     }
+}
+
+/// What the machine will have to do with its profile's cluster.
+fn join(profile: &Profile, hardware: &Hardware, cluster: Option<&Cluster>) -> Join {
+    let issuer = profile.token.issuer;
+    // What Talos' secrets hold is nobody's to revoke; only a bootstrap token beside them is minted.
+    let minted = match issuer {
+        IssuerKind::Builtin => false,
+        IssuerKind::Talos => cluster.is_some_and(|c| c.kubernetes.is_some()) && !profile.is_control_plane(),
+        IssuerKind::K3s | IssuerKind::Rke2 => !profile.is_control_plane(),
+        IssuerKind::Kubernetes | IssuerKind::Webhook => true,
+    };
+    let minter = cluster.filter(|_| minted).map(|cluster| Minter {
+        cluster: cluster.name.as_str().to_owned(),
+        issuer: issuer.word().to_owned(),
+    });
+    let node = cluster.filter(|c| c.kubernetes.is_some()).map(|cluster| {
+        let within = cluster.leaving.within.duration();
+        Joined {
+            cluster: cluster.name.as_str().to_owned(),
+            node: hardware.name.to_string(),
+            provider_id: profile.ready.provider_id.as_ref().map(|id| provider_id(id.as_str(), hardware)),
+            drain_within_ms: i64::try_from(within.as_millis()).unwrap_or(i64::MAX),
+        }
+    });
+    Join { watched: profile.ready.by != ReadyBy::PhoneHome, minter, node }
+}
+
+/// The profile's pattern with this machine's name, UUID and serial.
+fn provider_id(pattern: &str, hardware: &Hardware) -> String {
+    let uuid = hardware.uuid.map(|uuid| uuid.to_string()).unwrap_or_default();
+    let serial = hardware.serial.as_ref().map_or("", |serial| serial.as_str());
+    pattern.replace("{name}", hardware.name.as_str()).replace("{uuid}", &uuid).replace("{serial}", serial)
 }
 
 fn words(profile: &Profile, hardware: &Hardware) -> Vec<String> {

@@ -98,6 +98,10 @@ impl<U: Unit> Fold<U> {
                         self.unit.audit(&entry).await?;
                     }
                 }
+                if let Some(alarm) = event.alarm() {
+                    let entry = self.entry(Kind::Alarm, &after, event, alarm, now);
+                    self.unit.audit(&entry).await?;
+                }
                 self.machine = after;
                 Verdict::Accepted
             }

@@ -74,6 +74,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(declared::show_profile, declared::put_profile, declared::delete_profile))
         .routes(routes!(declared::list_images))
         .routes(routes!(declared::show_image, declared::put_image, declared::delete_image))
+        .routes(routes!(declared::list_clusters))
+        .routes(routes!(declared::show_cluster, declared::put_cluster, declared::delete_cluster))
 }
 
 /// The API behind its guard, and beside it what says nothing about any machine: the document and its viewer.
