@@ -6,6 +6,7 @@ use crate::{
         config::{DhcpConfig, check as check_dhcp},
         v6::{config::Dhcp6Config, subnet::Served},
     },
+    image::source::config::{FetchConfig, RegistryConfig},
     inventory::{HttpUrl, SignaturesRequired, Size},
     tftp::config::TftpConfig,
 };
@@ -39,6 +40,9 @@ pub struct Config {
     pub boot: Boot,
     pub signatures: Signatures,
     pub fleet: Fleet,
+    /// Where images may be fetched from.
+    pub fetch: FetchConfig,
+    pub registries: Vec<RegistryConfig>,
 }
 
 /// How images are served to many machines at once.
@@ -179,6 +183,10 @@ struct File {
     #[serde(default)]
     signatures: Signatures,
     fleet: Option<toml::Spanned<Fleet>>,
+    #[serde(default)]
+    fetch: FetchConfig,
+    #[serde(default)]
+    registries: Vec<RegistryConfig>,
 }
 
 fn sqlite() -> toml::Spanned<String> {
@@ -262,6 +270,12 @@ impl Config {
             },
             signatures: read.signatures,
             fleet: read.fleet.map(toml::Spanned::into_inner).unwrap_or_default(),
+            fetch: FetchConfig { ca_file: read.fetch.ca_file.as_deref().map(near), ..read.fetch },
+            registries: read
+                .registries
+                .into_iter()
+                .map(|r| RegistryConfig { password_file: r.password_file.as_deref().map(near), ..r })
+                .collect(),
         })
     }
 }

@@ -15,7 +15,10 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder, tls},
+    http::{
+        self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder,
+        short_way::ShortWay, tls,
+    },
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,
@@ -90,7 +93,9 @@ impl Server {
             fleet,
             settings,
         });
-        tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
+        let routes = http::plain(&app, axum::Router::new());
+        let short_way = ShortWay::new(&app);
+        tokio::spawn(plain.plain_with_chunks(routes, short_way, std::future::pending()));
         tokio::spawn(secure.tls(config, http::tls(&app, None), std::future::pending()));
         let http = reqwest::Client::builder()
             .add_root_certificate(reqwest::Certificate::from_pem(&ca).unwrap())

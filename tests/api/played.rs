@@ -17,12 +17,13 @@ use provisioner::{
 use provisioner_wire::{
     BootId,
     channel::{AUTHORIZATION, Channel, PrivateKey, config_context},
-    chunks::Sha,
+    chunks::{Chunks, Sha},
     order::{
         Claim, Config, ConfigFile, Image, ImageFormat, LicenceId, PartitionSelector, Place, SealedConfig,
         WipeMethod, cmdline, path,
     },
     report::{Disk, HardwareReport},
+    wipe::SignedCertificate,
 };
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
@@ -90,12 +91,13 @@ fn target() -> Target {
             size_bytes: 10,
             raw_sha256: None,
             raw_size_bytes: None,
-            chunks: None,
+            chunks: Some(Chunks { root: "cd".repeat(32), base: "/images".into(), caches: vec![] }),
         }),
         place: Some(Place { partition: PartitionSelector::Number(1), directory: "/seed".into() }),
         netboot: None,
         by_url: None,
         wipe: WipeMethod::Metadata,
+        read_back: None,
         token_ttl_ms: 3_600_000,
         join: None,
         ready_deadline_ms: 600_000,
@@ -125,8 +127,12 @@ fn ignition(token: &str) -> String {
 }
 
 impl Content for PlayedContent {
-    fn piece(&self, _: Piece, _: &Sha) -> Option<PathBuf> {
-        None
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Ok(SignedCertificate { certificate, signature: "played".into(), public_key: "played".into() })
+    }
+
+    fn piece(&self, _: Piece, sha256: &Sha) -> Option<PathBuf> {
+        Some(self.folder.join(format!("chunk-{sha256}"))).filter(|file| file.exists())
     }
 
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {

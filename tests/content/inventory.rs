@@ -122,13 +122,24 @@ fn every_mistake_has_its_place_and_changes_nothing() {
         let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
         assert!(problem.starts_with(place) && problem.contains(message), "{problem}");
     }
-    let image = IMAGE.replace("{file: i.raw}", "{url: 'http://x/i'}");
-    let problems = load_text(&[MACHINE], PROFILE, &image).unwrap_err();
-    assert!(problems[0].starts_with("images/i.yaml:1:1") && problems[0].contains("size"), "{problems:?}");
-    let image = format!("{}size: 1GiB\n", image.replace("format: raw", "format: qcow2"));
-    let problems = load_text(&[MACHINE], PROFILE, &image).unwrap_err();
-    let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
-    assert!(problem.starts_with("images/i.yaml:3:9") && problem.contains("cannot be streamed"), "{problem}");
+    for (image, place, message) in [
+        (IMAGE.replace("sha256", "raw_sha256"), "images/i.yaml:1:1", "the hash decides"),
+        (
+            format!("{IMAGE}mirrors: ['http://y/i']\n"),
+            "images/i.yaml:5:",
+            "only an image from a URL has mirrors",
+        ),
+        (format!("{IMAGE}architecture: arm64\n"), "images/i.yaml:5:", "chosen by architecture"),
+        (
+            IMAGE.replace("{file: i.raw}", "{oci: 'talos:v1'}"),
+            "images/i.yaml:2:",
+            "not REGISTRY/REPOSITORY:TAG",
+        ),
+    ] {
+        let problems = load_text(&[MACHINE], PROFILE, &image).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+        assert!(problem.starts_with(place) && problem.contains(message), "{problem}");
+    }
     let problems = load_text(&[MACHINE], PROFILE, &IMAGE.replace("aaaa", "xyz")).unwrap_err();
     assert!(problems[0].starts_with("images/i.yaml:4:"), "{problems:?}");
 }

@@ -176,7 +176,22 @@ fn a_wipe_leaves_zeros() {
         let disk = machine.disk();
         assert!(!could_boot(&disk));
         assert!(method == WipeMethod::Metadata || disk.iter().all(|byte| *byte == 0));
+        let wiped = &seen.results[0].wiped[0];
+        assert_eq!((&wiped.disk, wiped.asked), (&Machine::identity(), method));
+        assert_eq!(serde_json::to_value(wiped.done).unwrap(), serde_json::to_value(method).unwrap());
+        assert!(wiped.passed_over.is_empty() && wiped.sampled.zero_now == wiped.sampled.with_data_before);
     }
+}
+
+#[test]
+fn a_purge_that_the_drive_cannot_do_is_refused_and_the_disk_is_as_it_was() {
+    let method = WipeMethod::Purge;
+    let wipe = Wipe { disks: vec![Machine::identity()], licence: LicenceId(uuid::Uuid::nil()), method };
+    let (machine, server, _) = run(Plan { orders: vec![Order::Wipe(wipe)], ..Plan::default() });
+    let seen = server.seen.lock().unwrap();
+    let Outcome::Failed { reason } = &seen.results[0].outcome else { panic!("{:?}", seen.results) };
+    assert!(reason.contains("a purge is asked for"), "{reason}");
+    assert!(could_boot(&machine.disk()) && seen.results[0].wiped.is_empty());
 }
 
 #[test]

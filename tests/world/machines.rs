@@ -73,6 +73,13 @@ pub enum Doing {
         /// Takes hours; between two writes the server is told that the agent is at work.
         slow: bool,
     },
+    /// Everything is written: the server asks what the disk holds, and `asked` once it has.
+    Proving {
+        licence: LicenceId,
+        asked: bool,
+    },
+    /// The disk does not hold what was written; said until heard.
+    Failing,
     /// Has the config for the disk, with this token.
     Placing {
         token: String,
@@ -102,6 +109,8 @@ pub struct Content {
     pub token: Option<String>,
     pub url: Option<BootId>,
     pub writes: u64,
+    /// It has acknowledged a write of this boot and dropped it.
+    pub lied: bool,
 }
 
 impl Rack {

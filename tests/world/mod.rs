@@ -53,6 +53,7 @@ fn ten_thousand_seeds() {
     assert!(totals.held > seeds, "{totals:?}");
     assert!(totals.minted > seeds / 3 && totals.revoked > seeds / 4, "{totals:?}");
     assert!(totals.outages > seeds / 4 && totals.left > seeds / 20, "{totals:?}");
+    assert!(totals.lies > seeds / 50, "{totals:?}");
     assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");
 }
 

@@ -10,7 +10,7 @@ use provisioner::machine::{
     event::RefusalKind,
 };
 use provisioner_wire::{
-    BootId,
+    BootId, Generation,
     machine::Phase,
     order::{LicenceId, Order, Outcome, Step},
 };
@@ -124,12 +124,20 @@ impl World {
         let Some(generation) = agent.claimed else { return self.claim(rack, agent) };
         match agent.doing.clone() {
             Doing::Idle => self.ask(rack, agent),
-            Doing::Writing { left: 0, wipe, .. } => {
-                let it = &mut self.racks[rack];
-                it.disk.bootable = (!wipe).then_some(generation);
-                let step = if wipe { Step::Wipe } else { Step::WriteImage };
-                agent.doing = Doing::Telling { step, then: Then::Ask };
+            Doing::Writing { left: 0, wipe: true, .. } => {
+                agent.doing = Doing::Telling { step: Step::Wipe, then: Then::Ask };
                 true
+            }
+            Doing::Writing { left: 0, licence, .. } => {
+                agent.doing = Doing::Proving { licence, asked: false };
+                true
+            }
+            Doing::Proving { licence, asked } => self.prove(rack, agent, generation, licence, asked),
+            Doing::Failing => {
+                let outcome = Outcome::Failed { reason: "the disk lies".into() };
+                let (boot_hash, step) = (agent.boot_id.hash(), Step::WriteImage);
+                let verdict = self.tell(rack, &Event::StepEnded { boot_hash, generation, step, outcome });
+                self.told(rack, agent, Then::Ask, verdict)
             }
             Doing::Writing { left, licence, wipe, slow } => {
                 self.write(rack, licence);
@@ -162,6 +170,41 @@ impl World {
         }
     }
 
+    /// The ends are written, and the disk can boot, only when the server has accepted what it was shown (I8).
+    fn prove(
+        &mut self,
+        rack: usize,
+        agent: &mut Agent,
+        generation: Generation,
+        licence: LicenceId,
+        asked: bool,
+    ) -> bool {
+        let boot_hash = agent.boot_id.hash();
+        let shown = |lied: bool| if lied { "something else" } else { "the image" }.to_owned();
+        let event = if asked {
+            Event::ReadBack { boot_hash, generation, proof: shown(self.racks[rack].disk.lied) }
+        } else {
+            let nonce = format!("{:x}", self.rng.u64(..));
+            Event::Challenged { boot_hash, generation, licence, nonce, expected: shown(false) }
+        };
+        match self.tell(rack, &event) {
+            None => return false,
+            Some(Verdict::Accepted) if !asked => agent.doing = Doing::Proving { licence, asked: true },
+            Some(Verdict::Accepted) => {
+                let disk = &mut self.racks[rack].disk;
+                assert!(!disk.lied, "I8: a disk that dropped a write was accepted");
+                disk.bootable = Some(generation);
+                agent.doing = Doing::Telling { step: Step::WriteImage, then: Then::Ask };
+            }
+            Some(Verdict::Refused(refusal)) if refusal.kind == RefusalKind::Alarm => {
+                self.totals.lies += 1;
+                agent.doing = Doing::Failing;
+            }
+            Some(Verdict::Refused(_)) => self.power_on(rack),
+        }
+        true
+    }
+
     fn told(&mut self, rack: usize, agent: &mut Agent, then: Then, verdict: Option<Verdict>) -> bool {
         // Before it reboots or powers off, an agent does not insist for ever.
         if verdict.is_none() && (then == Then::Ask || agent.unheard < 5) {
@@ -179,7 +222,9 @@ impl World {
 
     /// I1, I3: whatever is written is licensed for this disk, and the licence is spent.
     pub(super) fn write(&mut self, rack: usize, licence: LicenceId) {
+        let lies = !self.in_peace() && self.rng.u16(..) < 150;
         let it = &mut self.racks[rack];
+        it.disk.lied |= lies;
         assert_ne!(it.disk.writes, u64::MAX, "I14: a write after the database was lost");
         it.disk.bootable = None;
         it.disk.token = None;
@@ -256,6 +301,7 @@ impl World {
                 let slow = self.rng.u8(..) < 20;
                 let left = self.rng.u32(if slow { 60..300 } else { 1..30 });
                 agent.doing = Doing::Writing { left, licence, wipe, slow };
+                self.racks[rack].disk.lied = false;
                 true
             }
             Some(Verdict::Refused(_)) => true,

@@ -15,7 +15,7 @@ use provisioner::machine::{
 use provisioner_wire::{
     MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, WipeMethod},
+    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, ReadBack, WipeMethod},
 };
 use std::{
     cmp::Reverse,
@@ -43,6 +43,8 @@ pub struct Totals {
     pub losses: u64,
     /// Agents that stopped in the middle of a write.
     pub hung: u64,
+    /// Disks that were found to have dropped a write.
+    pub lies: u64,
     /// Workflows that failed because their agent was not heard.
     pub silent: u64,
     /// Configs that a node or an installer has fetched.
@@ -70,6 +72,7 @@ impl Totals {
         self.alarms += other.alarms;
         self.losses += other.losses;
         self.hung += other.hung;
+        self.lies += other.lies;
         self.silent += other.silent;
         self.held += other.held;
         self.fetched += other.fetched;
@@ -490,6 +493,7 @@ impl World {
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,
+                read_back: provision.then_some(ReadBack::Sampled),
                 token_ttl_ms: 3_600_000,
                 join: provision.then(|| self.join(started)),
                 ready_deadline_ms: 1_800_000,

@@ -4,6 +4,7 @@
 use super::{
     App,
     boot::fresh,
+    certificates,
     content::Unrendered,
     error::{ApiError, accepted, from_bytes, parse},
     minted, netboot,
@@ -54,7 +55,7 @@ impl IntoResponse for Refused {
     }
 }
 
-type Result<T> = std::result::Result<T, Refused>;
+pub(super) type Result<T> = std::result::Result<T, Refused>;
 
 /// The claimant, and what it sent.
 pub struct Spoken {
@@ -98,18 +99,37 @@ impl FromRequest<App> for Spoken {
 }
 
 impl Spoken {
-    fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(super) fn boot_hash(&self) -> &str {
+        &self.boot_hash
+    }
+
+    pub(super) fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         Ok(parse(&self.body)?)
     }
 
     /// Hands an event to the engine; the agent is told a stale generation as a conflict, so that it asks anew.
-    async fn submit(&self, app: &App, event: &Event) -> Result<()> {
-        accepted(app.engine().submit(self.machine.id, event).await?).map_err(|refusal| {
+    pub(super) async fn submit(&self, app: &App, event: &Event) -> Result<()> {
+        self.submitted(app, event).await?.map_err(|refusal| {
             Refused(match refusal.kind {
                 RefusalKind::Stale => ApiError::Conflict(refusal.reason),
                 _ => refusal.into(),
             })
         })
+    }
+}
+
+impl Spoken {
+    /// The same with the engine's own refusal.
+    pub(super) async fn submitted(
+        &self,
+        app: &App,
+        event: &Event,
+    ) -> Result<std::result::Result<(), crate::machine::Refusal>> {
+        Ok(accepted(app.engine().submit(self.machine.id, event).await?))
     }
 }
 
@@ -232,7 +252,14 @@ async fn pointer(app: &App, spoken: &Spoken, generation: Generation) -> Result<C
 /// `POST result`: a step has ended. 409 where its generation is over.
 pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode> {
     let said: StepResult = spoken.read()?;
+    let objection = certificates::objection(spoken.machine(), &said);
+    let is_wiped = said.step == Step::Wipe
+        && objection.is_none()
+        && matches!(said.outcome, provisioner_wire::order::Outcome::Done { .. });
     let outcome = match said.outcome {
+        _ if objection.is_some() => {
+            provisioner_wire::order::Outcome::Failed { reason: objection.unwrap_or_default() }
+        }
         provisioner_wire::order::Outcome::Failed { reason } => {
             provisioner_wire::order::Outcome::Failed { reason: clean_to(&reason, REASON_MAX) }
         }
@@ -245,6 +272,10 @@ pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode
         outcome,
     };
     spoken.submit(&app, &event).await?;
+    // After the engine has taken it, and before the agent is told so: it says it again until then.
+    if is_wiped {
+        certificates::keep(&app, &spoken, said.generation, said.wiped).await?;
+    }
     Ok(StatusCode::OK)
 }
 

@@ -3,13 +3,16 @@
 
 use super::error::Problem;
 use crate::{
+    image::progress::Taken,
     machine::{Machine, Time},
     store::declared::Kind,
 };
-use provisioner_wire::{Mac, chunks::Sha, order::Config};
+use provisioner_wire::{Mac, chunks::Sha, order::Config, wipe::SignedCertificate};
 use secrecy::SecretString;
+use serde::Serialize;
 use serde_json::Value;
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
+use utoipa::ToSchema;
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -88,6 +91,42 @@ pub enum Piece {
     Chunk,
 }
 
+/// An image as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImageState {
+    #[serde(flatten)]
+    pub taken: Taken,
+    /// The digest that a registry's tag was pinned to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
+    /// Bytes of the disk, and of its chunks as they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packed_bytes: Option<u64>,
+}
+
+/// What a reading of all chunks has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImageCheck {
+    pub chunks: u64,
+    pub bytes: u64,
+    /// Chunks that were missing or other than their name, and were made again.
+    pub damaged: Vec<String>,
+}
+
+/// What nobody needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImagesRemoved {
+    /// Nothing was removed: these would be.
+    pub dry_run: bool,
+    pub manifests: u64,
+    pub chunks: u64,
+    /// Fetched files.
+    pub files: u64,
+    pub bytes: u64,
+}
+
 pub trait Content: Send + Sync + 'static {
     /// Checks all that would be declared after `change`; every problem, not only the first.
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>>;
@@ -116,6 +155,38 @@ pub trait Content: Send + Sync + 'static {
 
     /// The file of a manifest or a chunk with this SHA-256, which may not be there.
     fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf>;
+
+    /// How far the declared image of this name is.
+    fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {
+        Box::pin(async move { Err(format!("nothing is known of image {name}")) })
+    }
+
+    /// Reads its chunks again; what is damaged is made again from the original.
+    fn verify_image<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageCheck, String>> {
+        Box::pin(async move { Err(format!("image {name} is not taken in")) })
+    }
+
+    /// Removes what neither a declaration nor a running workflow names, or with `dry_run` says what that is.
+    fn collect_images(&self, dry_run: bool) -> Answer<'_, Result<ImagesRemoved, String>> {
+        Box::pin(async move { Ok(ImagesRemoved { dry_run, ..ImagesRemoved::default() }) })
+    }
+
+    /// What a disk of `disk_bytes` with the image of this manifest answers to a challenge.
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        Box::pin(async move {
+            Err(format!("{root}: no chunks for a disk of {disk_bytes} bytes ({})", nonce.len()))
+        })
+    }
+
+    /// Signs a wipe certificate with the site's key.
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Err(format!("no key to sign with: {certificate}"))
+    }
 
     /// Seals a secret for the store, bound to its owner (a machine, `cluster/NAME`) and the field.
     fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;

@@ -8,6 +8,7 @@ pub mod boot;
 pub mod boot_files;
 pub mod boot_plane;
 pub mod by_hash;
+pub mod certificates;
 pub mod checked;
 pub mod config_url;
 pub mod content;
@@ -24,8 +25,10 @@ pub mod minted;
 pub mod netboot;
 pub mod node;
 pub mod pace;
+pub mod proof;
 pub mod script;
 pub mod script6;
+pub mod short_way;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};
@@ -162,6 +165,8 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route(path::CONFIG, post(agent::config))
         .route(path::RESULT, post(agent::result))
         .route(path::PROGRESS, post(agent::progress))
+        .route(path::CHALLENGE, post(proof::challenge))
+        .route(path::READ_BACK, post(proof::read_back))
         .route(CONFIG_URL, get(config_url::by_plain).head(config_url::head))
         .route("/images/{sha256}", get(images::image))
         .route("/images/manifests/{sha256}", get(images::manifest))

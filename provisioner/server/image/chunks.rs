@@ -61,6 +61,15 @@ struct Whole<'a> {
     raw_bytes: Option<u64>,
 }
 
+/// What a reading of all chunks of an image has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub chunks: u64,
+    /// As they are kept.
+    pub bytes: u64,
+    pub damaged: Vec<String>,
+}
+
 /// What a collection has removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -88,7 +97,7 @@ impl ChunkStore {
         for folder in [&store.chunks, &store.manifests.join("of")] {
             fs::create_dir_all(folder).map_err(at(folder))?;
         }
-        store.collect(|_| true)?;
+        store.collect(false, |_| true)?;
         Ok(store)
     }
 
@@ -231,8 +240,34 @@ impl ChunkStore {
         aside.persist(&path).map(|_| ()).map_err(|e| at(&path)(e.error))
     }
 
-    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names.
-    pub fn collect(&self, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
+    /// Reads every chunk of an image; the names of those that are missing or other than their name, which are removed.
+    /// Blocks.
+    pub fn check(&self, root: &Sha) -> io::Result<Checked> {
+        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = Checked::default();
+        let mut seen = HashSet::new();
+        for chunk in self.manifest(root)?.chunks.into_iter().flatten() {
+            if !seen.insert(chunk.packed) {
+                continue;
+            }
+            let path = self.chunk_file(&chunk.packed);
+            let read = fs::read(&path);
+            checked.chunks += 1;
+            checked.bytes += u64::from(chunk.packed_bytes);
+            if !read.as_ref().is_ok_and(|bytes| Sha::of(bytes) == chunk.packed) {
+                checked.damaged.push(chunk.packed.to_string());
+                if read.is_ok() {
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names; or with `only_asked`
+    /// only counts them.
+    pub fn collect(&self, only_asked: bool, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
+        let remove = |path: &Path| if only_asked { Ok(()) } else { fs::remove_file(path).map_err(at(path)) };
         let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
         let (mut removed, mut named) = (Collected::default(), HashSet::new());
         for path in files(&self.manifests)? {
@@ -241,7 +276,7 @@ impl ChunkStore {
             match manifest {
                 Some(manifest) => named.extend(manifest.chunks.into_iter().flatten().map(|c| c.packed)),
                 None => {
-                    fs::remove_file(&path).map_err(at(&path))?;
+                    remove(&path)?;
                     removed.manifests += 1;
                 }
             }
@@ -251,7 +286,7 @@ impl ChunkStore {
                 let name = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
                 if name.is_none_or(|name| !named.contains(&name)) {
                     removed.bytes += fs::metadata(&path).map_or(0, |m| m.len());
-                    fs::remove_file(&path).map_err(at(&path))?;
+                    remove(&path)?;
                     removed.chunks += 1;
                 }
             }

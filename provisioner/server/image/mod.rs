@@ -3,8 +3,10 @@
 
 mod cache;
 pub mod chunks;
-mod format;
-mod qcow2;
+pub mod format;
+pub mod progress;
+pub mod qcow2;
+pub mod read_back;
 pub mod source;
 pub mod trust;
 pub mod verify;
@@ -13,13 +15,15 @@ pub use verify::VerifiedImage;
 
 use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};
 use cache::{Contents, HashCache, Stamp};
-use chunks::{ChunkStore, TakeInError};
+use chunks::{Checked, ChunkStore, TakeInError};
+use progress::{Phase, Progress, Taken};
 use provisioner_wire::{chunks::Sha, order::ImageFormat};
-use source::Fetched;
+use source::{Fetched, Fetcher, Local, NotFetched};
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError},
 };
 use trust::Trust;
 
@@ -45,17 +49,27 @@ pub enum ImageError {
     Outside { image: String, path: PathBuf },
     #[error("image {image}: taking {path} apart: {source}")]
     TakeIn { image: String, path: PathBuf, source: TakeInError },
-    #[error("image {image}: a URL needs its sha256 and size declared")]
-    Incomplete { image: String },
+    #[error("image {image}: it is not fetched yet")]
+    NotFetched { image: String },
+    #[error("image {image}: {source}")]
+    Fetch { image: String, source: NotFetched },
+    #[error("image {image}: this server fetches no images")]
+    NoFetcher { image: String },
     #[error("image {image}: the file has SHA-512 {seen}, declared is {declared}")]
     Sha512 { image: String, declared: String, seen: String },
     #[error("image {image}: {source}")]
     Signature { image: String, source: trust::Distrust },
-    #[error(
-        "image {image}: source.url: agents fetch it themselves, so that this server cannot check a signature or a \
-         SHA-512; put the file into the images folder and declare source: {{file: …}}"
-    )]
-    Unseen { image: String },
+}
+
+impl ImageError {
+    /// Trying again later cannot help without somebody changing something.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Fetch { source, .. } => source.is_lasting(),
+            Self::NotFetched { .. } => false,
+            _ => true,
+        }
+    }
 }
 
 /// The images folder and what is known of its files.
@@ -65,6 +79,10 @@ pub struct Images {
     known: Mutex<HashCache>,
     /// None: agents get images whole.
     chunks: Option<Arc<ChunkStore>>,
+    /// None: only files of the folder.
+    fetcher: Option<Fetcher>,
+    /// By name, of those that were asked for since the start.
+    progress: Mutex<BTreeMap<String, Progress>>,
     trust: Arc<Trust>,
     /// One image is taken in at a time: that uses all cores.
     taking_in: tokio::sync::Mutex<()>,
@@ -76,6 +94,8 @@ impl Images {
             folder: folder.to_owned(),
             known: Mutex::default(),
             chunks: None,
+            fetcher: None,
+            progress: Mutex::default(),
             trust: Arc::new(Trust::timeless(folder)),
             taking_in: Default::default(),
         }
@@ -95,48 +115,137 @@ impl Images {
         Self { trust: Arc::new(trust), ..self }
     }
 
+    /// Brings images here that are not in the folder.
+    #[must_use]
+    pub fn fetching(self, fetcher: Fetcher) -> Self {
+        Self { fetcher: Some(fetcher), ..self }
+    }
+
+    pub fn fetcher(&self) -> Option<&Fetcher> {
+        self.fetcher.as_ref()
+    }
+
+    /// How far the image of this name is.
+    pub fn taken(&self, name: &str) -> Taken {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .map(Progress::now)
+            .unwrap_or_default()
+    }
+
+    fn progress(&self, declared: &ImageDeclaration) -> Progress {
+        let mut all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name(declared)).or_default().clone()
+    }
+
     pub fn chunks(&self) -> Option<&Arc<ChunkStore>> {
         self.chunks.as_ref()
     }
 
-    /// [`Images::verified`], and taken apart where this server has the file: what an order to write names. Takes as
-    /// long as reading and packing the image, the first time.
+    /// Fetched, [`Images::verified`], and taken apart: what an order to write names. Takes as long as fetching, reading
+    /// and packing the image, the first time; how far it is, [`Images::taken`] tells.
     pub async fn ready(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let progress = self.progress(declared);
+        let done = self.make_ready(declared, &progress).await;
+        match &done {
+            Ok(image) => progress.ready(image.root().map(|root| root.to_string())),
+            Err(error) => progress.failed(error.to_string()),
+        }
+        done
+    }
+
+    async fn make_ready(
+        &self,
+        declared: &ImageDeclaration,
+        progress: &Progress,
+    ) -> Result<VerifiedImage, ImageError> {
+        self.fetch(declared, progress).await?;
+        progress.enter(Phase::Waiting, None);
+        let _one = self.taking_in.lock().await;
+        progress.enter(Phase::Checking, None);
         let verified = self.verified(declared).await?;
         let (Some(store), Some(path)) = (&self.chunks, verified.file()) else { return Ok(verified) };
-        let _one = self.taking_in.lock().await;
         let failed = |source| ImageError::TakeIn { image: name(declared), path: path.to_owned(), source };
         let known = store.root_of(verified.sha256(), declared.format);
         let root = match known {
             Some(root) => root,
-            None => take_in(Arc::clone(store), verified.clone()).await.map_err(failed)?,
+            None => {
+                progress.enter(Phase::TakingIn, verified.image().raw_size_bytes);
+                take_in(Arc::clone(store), verified.clone(), progress.clone()).await.map_err(failed)?
+            }
         };
         Ok(verified.in_chunks(root))
     }
 
-    /// Held to its declaration by [`verify`]. Reads a file once, and again when it has changed.
-    pub async fn verified(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
-        match &declared.source {
-            ImageSource::Url(url) => {
-                let (Some(size), DeclaredSha256::Known(sha256)) = (declared.size, &declared.sha256) else {
-                    return Err(ImageError::Incomplete { image: name(declared) });
-                };
-                verify::streamed(declared, url.as_str(), sha256.as_str(), size.0, &self.trust)
-            }
-            ImageSource::File(path) => {
-                let path = self.inside(declared, path)?;
-                let sha256 = self.declared_sha256(declared)?;
-                self.file(declared, &path, sha256).await
-            }
+    async fn fetch(&self, declared: &ImageDeclaration, progress: &Progress) -> Result<(), ImageError> {
+        if matches!(declared.source, ImageSource::File(_)) {
+            return Ok(());
         }
+        progress.enter(Phase::Waiting, None);
+        let image = || name(declared);
+        let fetcher = self.fetcher.as_ref().ok_or_else(|| ImageError::NoFetcher { image: image() })?;
+        let fetched = fetcher.fetch(declared, progress).await;
+        fetched.map_err(|source| ImageError::Fetch { image: image(), source })
+    }
+
+    /// Fetched and [`Images::verified`]: a kernel, which is served as it is.
+    pub async fn here(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let progress = self.progress(declared);
+        let done = match self.fetch(declared, &progress).await {
+            Ok(()) => self.verified(declared).await,
+            Err(error) => Err(error),
+        };
+        match &done {
+            Ok(_) => progress.ready(None),
+            Err(error) => progress.failed(error.to_string()),
+        }
+        done
+    }
+
+    /// Reads an image's chunks again, and makes those anew that are not what their name says.
+    pub async fn recheck(&self, declared: &ImageDeclaration) -> Result<Checked, ImageError> {
+        let verified = self.ready(declared).await?;
+        let (Some(store), Some(root)) = (self.chunks.clone(), verified.root()) else {
+            return Err(ImageError::NotFetched { image: name(declared) });
+        };
+        let reader = Arc::clone(&store);
+        let io = |source| io_error(declared, Path::new("chunks"), source);
+        let checked = tokio::task::spawn_blocking(move || reader.check(&root)).await;
+        let checked = checked.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(io)?;
+        if !checked.damaged.is_empty() {
+            tracing::warn!(image = %declared.name, damaged = checked.damaged.len(), "chunks were damaged: made again");
+            let _one = self.taking_in.lock().await;
+            let path = verified.file().unwrap_or(Path::new("")).to_owned();
+            let failed = |source| ImageError::TakeIn { image: name(declared), path, source };
+            take_in(store, verified, self.progress(declared)).await.map_err(failed)?;
+            self.progress(declared).ready(Some(root.to_string()));
+        }
+        Ok(checked)
+    }
+
+    /// Held to its declaration by [`verify`]. Reads a file once, and again when it has changed; fetches nothing.
+    pub async fn verified(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        if let ImageSource::File(path) = &declared.source {
+            let path = self.inside(declared, path)?;
+            let sha256 = self.declared_sha256(declared, None)?;
+            let local = Local { path, sha256: None, manifest_digest: None, signatures: Vec::new() };
+            return self.file(declared, local, sha256).await;
+        }
+        let local = self.fetcher.as_ref().and_then(|fetcher| fetcher.local(declared));
+        let local = local.ok_or_else(|| ImageError::NotFetched { image: name(declared) })?;
+        let sha256 = self.declared_sha256(declared, local.sha256.as_deref())?;
+        self.file(declared, local, sha256).await
     }
 
     async fn file(
         &self,
         declared: &ImageDeclaration,
-        path: &Path,
+        local: Local,
         sha256: String,
     ) -> Result<VerifiedImage, ImageError> {
+        let path = local.path.as_path();
         let stamp = self.stamp(declared, path)?;
         if let Some(size) = declared.size.filter(|size| size.0 != stamp.size) {
             return Err(ImageError::Size { image: name(declared), declared: size.0, seen: stamp.size });
@@ -148,9 +257,11 @@ impl Images {
             sha512: contents.sha512,
             size: stamp.size,
             detected: contents.detected,
-            manifest_digest: None,
-            signatures: Vec::new(),
+            manifest_digest: local.manifest_digest,
+            signatures: local.signatures,
         };
+        // The digest of a container disk's layer says nothing of the file in it but that it is the one.
+        let sha256 = if sha256.is_empty() { fetched.sha256.clone() } else { sha256 };
         let (owned, trust) = (declared.clone(), Arc::clone(&self.trust));
         tokio::task::spawn_blocking(move || verify::verify(&fetched, &owned, &sha256, &trust))
             .await
@@ -200,9 +311,16 @@ impl Images {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn declared_sha256(&self, declared: &ImageDeclaration) -> Result<String, ImageError> {
+    /// `source`: what the source itself names, whose word counts where the declaration is silent. Empty where neither
+    /// says anything: of a file inside a layer that was checked as a whole.
+    fn declared_sha256(
+        &self,
+        declared: &ImageDeclaration,
+        source: Option<&str>,
+    ) -> Result<String, ImageError> {
         match &declared.sha256 {
             DeclaredSha256::Known(sha256) => Ok(sha256.as_str().to_owned()),
+            DeclaredSha256::Absent => Ok(source.unwrap_or_default().to_owned()),
             DeclaredSha256::In { file } => {
                 let path = self.inside(declared, file)?;
                 let text = fs::read_to_string(&path).map_err(|e| io_error(declared, &path, e))?;
@@ -215,11 +333,15 @@ impl Images {
 }
 
 /// Blocks a thread of its own, for as long as it takes.
-async fn take_in(store: Arc<ChunkStore>, image: VerifiedImage) -> Result<Sha, TakeInError> {
+async fn take_in(
+    store: Arc<ChunkStore>,
+    image: VerifiedImage,
+    progress: Progress,
+) -> Result<Sha, TakeInError> {
     let work = move || {
         let name = &image.image().name;
         tracing::info!(image = name, "taking the image in");
-        let root = store.take_in(&image, &AtomicU64::new(0))?;
+        let root = store.take_in(&image, progress.done())?;
         tracing::info!(image = name, %root, "the image is taken in");
         Ok(root)
     };

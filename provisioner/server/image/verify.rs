@@ -89,21 +89,7 @@ pub fn verify(
     }
     trust.judge(declared, fetched).map_err(|source| ImageError::Signature { image: image(), source })?;
     let url = format!("/images/{sha256}");
-    Ok(made(declared, url, sha256.to_owned(), fetched.size, Some(fetched.path.clone())))
-}
-
-/// An image that the agent fetches itself and holds to its hash. It cannot have a signature that this server checks.
-pub(super) fn streamed(
-    declared: &ImageDeclaration,
-    url: &str,
-    sha256: &str,
-    size: u64,
-    trust: &Trust,
-) -> Result<VerifiedImage, ImageError> {
-    if declared.signature.is_some() || declared.sha512.is_some() || trust.required().of(&declared.name) {
-        return Err(ImageError::Unseen { image: name(declared) });
-    }
-    Ok(made(declared, url.to_owned(), sha256.to_owned(), size, None))
+    Ok(made(declared, url, sha256.to_owned(), fetched.size, fetched.path.clone()))
 }
 
 fn made(
@@ -111,7 +97,7 @@ fn made(
     url: String,
     sha256: String,
     size_bytes: u64,
-    file: Option<PathBuf>,
+    file: PathBuf,
 ) -> VerifiedImage {
     // A raw image's own hash and size are those of its disk.
     let raw = declared.format == ImageFormat::Raw;
@@ -127,7 +113,7 @@ fn made(
         raw_size_bytes: declared.raw_size.map(|s| s.0).or(raw.then_some(size_bytes)),
         chunks: None,
     };
-    VerifiedImage { image, file }
+    VerifiedImage { image, file: Some(file) }
 }
 
 /// Reads a whole file: what it is and its hashes.

@@ -5,7 +5,6 @@ use super::{
     Profile, RecordName, check_cluster, check_delivery,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
-use provisioner_wire::order::ImageFormat;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -200,20 +199,29 @@ impl Check<'_> {
     fn image(&mut self, at: &str, image: &ImageDeclaration) {
         let owner = format!("image {}", image.name);
         self.once("image name", &image.name, &owner, &format!("{at}/name"));
-        if let ImageSource::Url(_) = image.source {
-            if image.size.is_none() {
-                self.problem(at, "an image from a URL needs its size");
-            }
-            if image.format == ImageFormat::Qcow2 {
-                let message = "a qcow2 image cannot be streamed: put the file into the images folder";
-                self.problem(&format!("{at}/format"), message);
-            }
-            if let DeclaredSha256::In { .. } = image.sha256 {
+        match (&image.source, &image.sha256) {
+            (ImageSource::Url(_), DeclaredSha256::In { .. }) => self
+                .problem(&format!("{at}/sha256"), "an image from a URL needs its SHA-256 itself, not a file"),
+            (ImageSource::Url(_) | ImageSource::File(_), DeclaredSha256::Absent) => {
                 self.problem(
-                    &format!("{at}/sha256"),
-                    "an image from a URL needs its SHA-256 itself, not a file",
+                    at,
+                    "it needs its sha256: the hash decides what is written, not the place it came from",
                 );
             }
+            (ImageSource::Oci(_), DeclaredSha256::In { .. }) => self.problem(
+                &format!("{at}/sha256"),
+                "an artifact's SHA-256 is in its registry; leave it out, or give the digits",
+            ),
+            _ => {}
+        }
+        if !image.mirrors.is_empty() && !matches!(image.source, ImageSource::Url(_)) {
+            self.problem(&format!("{at}/mirrors"), "only an image from a URL has mirrors");
+        }
+        if image.architecture.is_some() && !matches!(image.source, ImageSource::Oci(_)) {
+            self.problem(
+                &format!("{at}/architecture"),
+                "only an artifact of a registry is chosen by architecture",
+            );
         }
         if image.size.is_some_and(|size| size.0 == 0) {
             self.problem(&format!("{at}/size"), "an image is not empty");

@@ -16,6 +16,7 @@ mod json;
 mod load;
 pub(crate) mod located;
 pub mod matching;
+mod oci_reference;
 pub mod password;
 mod problem;
 pub mod profile;
@@ -31,6 +32,7 @@ pub use json::{check_change, from_json};
 pub use load::load;
 pub(crate) use load::{strict, yaml_problem};
 pub(crate) use located::Located;
+pub use oci_reference::OciReference;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{

@@ -4,7 +4,10 @@ use super::{
     CaCertificate, DhcpOptions, Hardware, Values,
     values::{AbsoluteDirectory, BadValue, KernelArgument, Line, Period, RecordName, Size, Ttl},
 };
-use provisioner_wire::order::{PartitionSelector, Place, WipeMethod};
+use provisioner_wire::{
+    order::{PartitionSelector, Place, ReadBack, WipeMethod},
+    report::MarkKind,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -44,9 +47,12 @@ pub struct Profile {
     pub token: TokenPolicy,
     #[serde(default)]
     pub ready: Readiness,
-    /// How a release wipes the disk.
+    /// How a release wipes the disks.
     #[serde(default)]
     pub wipe: WipeMethod,
+    /// `sampled` (the pieces that the server asks for) or `full` (every byte, and then those pieces).
+    #[serde(default)]
+    pub read_back: ReadBack,
     /// Of the DHCP answers to machines declared with this profile; before the subnet's.
     #[serde(default, skip_serializing_if = "DhcpOptions::is_none")]
     pub dhcp: DhcpOptions,
@@ -210,6 +216,10 @@ pub struct DiskHints {
     /// Name below `/dev/disk/by-path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_path: Option<Line>,
+    /// Marks that do not rule a disk out: `raid-member`, `lvm-member`, `bcache-member`, `zfs-member`; and, of disks that
+    /// other machines may be using now, `cluster-file-system`, `shared-lvm`, `reservation`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<MarkKind>,
 }
 
 /// [`Place`] as declared: unknown keys and relative directories refused.

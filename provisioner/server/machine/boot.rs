@@ -74,6 +74,7 @@ fn install_order(machine: &Machine) -> Order {
             disk: disk.clone(),
             licence: licence.id,
             image: image.clone(),
+            read_back: target.read_back,
         });
     }
     match &target.place {

@@ -56,6 +56,7 @@ fn installing() -> Machine {
             by_url: Some(ByUrl { tls: true, own_address: true, files: vec!["config".into()] }),
             wipe: WipeMethod::Metadata,
             join: None,
+            read_back: None,
             token_ttl_ms: 3_600_000,
             ready_deadline_ms: 60_000,
             kernel_arguments: vec![],

@@ -75,6 +75,20 @@ pub enum Event {
         generation: Generation,
         reason: String,
     },
+    /// The agent says that the image is on the medium; this question was drawn for it.
+    Challenged {
+        boot_hash: String,
+        generation: Generation,
+        licence: LicenceId,
+        nonce: String,
+        expected: String,
+    },
+    /// The agent's answer to the question.
+    ReadBack {
+        boot_hash: String,
+        generation: Generation,
+        proof: String,
+    },
     /// A script with the operating system's own kernel was made, and a one-shot URL of this hash stands in it.
     NetbootServed {
         url_hash: String,
@@ -208,6 +222,8 @@ impl Event {
             Self::ScriptServed { .. } => "script-served",
             Self::Claimed { .. } => "claimed",
             Self::SpendLicence { .. } => "spend-licence",
+            Self::Challenged { .. } => "challenged",
+            Self::ReadBack { .. } => "read-back",
             Self::NetbootServed { .. } => "netboot-served",
             Self::ConfigUrlMade { .. } => "config-url-made",
             Self::ConfigAsked { .. } => "config-asked",

@@ -3,7 +3,7 @@
 use super::{
     Act, ActResult, Event, Machine, Refusal, RefusalKind, Time,
     boot::{BOOTS_MAX, Boot, SCRIPTS_MAX, boots},
-    config_url, join,
+    config_url, join, read_back,
     state::{BootGrant, Claim, Leaving, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
     wants::TRIES_MAX,
 };
@@ -16,7 +16,7 @@ use provisioner_wire::{
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-type Change = Result<Machine, Refusal>;
+pub(super) type Change = Result<Machine, Refusal>;
 
 /// The machine after `event`. A refusal changes nothing; the same event delivered again gives the same state (I7).
 pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
@@ -40,6 +40,12 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         Event::Claimed { boot_hash, public_key, report } => claimed(next, boot_hash, public_key, report, now),
         Event::SpendLicence { boot_hash, generation, licence, disks } => {
             spend(by_claim(next, boot_hash, *generation)?, *licence, disks, now)
+        }
+        Event::Challenged { boot_hash, generation, licence, nonce, expected } => {
+            read_back::challenged(by_claim(next, boot_hash, *generation)?, *licence, nonce, expected)
+        }
+        Event::ReadBack { boot_hash, generation, proof } => {
+            read_back::answered(by_claim(next, boot_hash, *generation)?, proof)
         }
         Event::NetbootServed { url_hash, expires } => {
             config_url::netboot_served(next, url_hash, *expires, now)
@@ -104,6 +110,9 @@ pub(super) fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String
     if !agent_runs {
         machine.boot = None;
         machine.claim = None;
+    }
+    if phase != Phase::Installing {
+        machine.challenge = None;
     }
     let licence_lives = matches!(
         phase,
@@ -426,9 +435,8 @@ fn step_ended(mut machine: Machine, step: Step, outcome: &Outcome, now: Time) ->
         return Ok(failed(machine, format!("{step} failed: {reason}"), now));
     }
     let fits = match (machine.phase, step) {
-        (Phase::Installing, Step::WriteImage) | (Phase::Wiping, Step::Wipe) => {
-            machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
-        }
+        (Phase::Installing, Step::WriteImage) => is_spent(&machine) && read_back::is_proven(&machine),
+        (Phase::Wiping, Step::Wipe) => is_spent(&machine),
         (Phase::Installing, Step::PlaceConfig) => {
             machine.has_done(Step::WriteImage) && (machine.token.is_some() || machine.config_url.is_some())
         }
@@ -457,6 +465,10 @@ fn step_ended(mut machine: Machine, step: Step, outcome: &Outcome, now: Time) ->
         Step::Reboot => enter(machine, Phase::Rebooting, "reboots into its operating system", now),
         Step::PowerOff => enter(machine, Phase::Available, "powered off by its agent", now),
     })
+}
+
+fn is_spent(machine: &Machine) -> bool {
+    machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
 }
 
 fn phoned_home(machine: Machine, token_hash: &str, now: Time) -> Change {

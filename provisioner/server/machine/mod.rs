@@ -8,6 +8,7 @@ pub mod event;
 pub mod hold;
 pub mod join;
 pub mod lifecycle;
+mod read_back;
 pub mod state;
 pub mod time;
 pub mod wants;

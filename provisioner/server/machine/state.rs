@@ -4,7 +4,7 @@ use super::Time;
 use provisioner_wire::{
     Generation, MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, LicenceId, Place, Step, WipeMethod},
+    order::{Image, LicenceId, Place, ReadBack, Step, WipeMethod},
     report::{DiskIdentity, HardwareReport},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct Machine {
     pub claim: Option<Claim>,
     pub licence: Option<Licence>,
     pub token: Option<Token>,
+    /// The challenge that the agent of this boot has to answer, or has answered.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
     /// The one-shot URL of the node's config, where it fetches that itself; at most one live.
     #[serde(default)]
     pub config_url: Option<ConfigUrl>,
@@ -100,6 +103,9 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_url: Option<ByUrl>,
     pub wipe: WipeMethod,
+    /// How what was written is proven; none where the server has nothing to compare it with.
+    #[serde(default)]
+    pub read_back: Option<ReadBack>,
     pub token_ttl_ms: i64,
     /// What it has to do with a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,6 +223,17 @@ pub struct Spent {
     pub at: Time,
     /// How often the agent asked; more than once means that the write resumes.
     pub times: u32,
+}
+
+/// The server's question what the disk holds ([`provisioner_wire::read_back`]); the image counts as written only when it
+/// was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 64 hexadecimal digits.
+    pub nonce: String,
+    /// What the server's own chunks give.
+    pub expected: String,
+    pub answered: bool,
 }
 
 /// What is kept of a bootstrap token: never its text (I4).
@@ -343,6 +360,7 @@ impl Machine {
             claim: None,
             licence: None,
             token: None,
+            challenge: None,
             config_url: None,
             owed: Vec::new(),
             joined: None,

@@ -1,15 +1,18 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::House;
+use super::{House, certificates, images};
 use crate::{
     cluster::{Clusters, Trouble},
     http::{
         boot::REDACTED,
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered, Unrendered},
+        content::{
+            Answer, Change, Checked, Content, Declared, Facts, ImageCheck, ImageState, ImagesRemoved, Piece,
+            Rendered, Unrendered,
+        },
         error::Problem,
     },
-    image::Images,
+    image::{self, ImageError, Images},
     inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
@@ -18,7 +21,7 @@ use crate::{
     store::{Db, declared},
     token::MintRequest,
 };
-use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
+use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -85,7 +88,11 @@ impl Real {
         drop(tx);
         let image =
             image.ok_or_else(|| problem("profile.image", format!("there is no image {}", profile.image)))?;
-        self.images.verified(&image).await.map_err(|e| problem("profile.image", e.to_string()))?;
+        match self.images.verified(&image).await {
+            // The engine fetches it before any power change.
+            Ok(_) | Err(ImageError::NotFetched { .. }) => {}
+            Err(error) => return Err(problem("profile.image", error.to_string())),
+        }
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };
@@ -187,6 +194,18 @@ impl From<Trouble> for Unrendered {
 }
 
 impl Content for Real {
+    fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {
+        Box::pin(images::state(&self.db, &self.images, name))
+    }
+
+    fn verify_image<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageCheck, String>> {
+        Box::pin(images::verify(&self.db, &self.images, name))
+    }
+
+    fn collect_images(&self, dry_run: bool) -> Answer<'_, Result<ImagesRemoved, String>> {
+        Box::pin(images::collect(&self.db, &self.images, dry_run))
+    }
+
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
         let unsigned = match &change {
             Change::Put { kind: declared::Kind::Image, spec, .. } => self.complaint(spec),
@@ -229,6 +248,25 @@ impl Content for Real {
             Piece::Manifest => store.manifest_file(sha256),
             Piece::Chunk => store.chunk_file(sha256),
         })
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        let store = self.images.chunks().cloned();
+        Box::pin(async move {
+            let store = store.ok_or("this server keeps no chunks")?;
+            let work = move || image::read_back::expected(&store, &root, &nonce, disk_bytes);
+            let done = tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?;
+            done.map_err(|e| format!("the chunks of {root}: {e}"))
+        })
+    }
+
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        certificates::sign(&self.keyring, certificate)
     }
 
     fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {

@@ -6,7 +6,7 @@ use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
     cluster::{Clusters, Trouble},
-    image::{Images, VerifiedImage},
+    image::{ImageError, Images, VerifiedImage},
     inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Method, Profile, RecordName},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
@@ -50,6 +50,15 @@ enum Failure {
     Passing(String),
     /// Needs a person.
     Lasting(String),
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        match error.is_lasting() {
+            true => Self::Lasting(error.to_string()),
+            false => Self::Passing(error.to_string()),
+        }
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -129,11 +138,10 @@ impl Performer {
     async fn provision_target(&self, hardware: &Hardware, name: &str) -> Result<Target, Failure> {
         let profile = self.profile(name).await?;
         let declaration = self.image(&profile.image).await?;
-        let lasting = |e: crate::image::ImageError| Failure::Lasting(e.to_string());
         let image = match profile.method {
-            Method::Disk => self.images.ready(&declaration).await.map_err(lasting)?,
+            Method::Disk => self.images.ready(&declaration).await?,
             // Served as it is: nobody takes it apart.
-            Method::Netboot => own(self.images.verified(&declaration).await.map_err(lasting)?)?,
+            Method::Netboot => own(self.images.here(&declaration).await?)?,
         };
         let cluster = match &profile.cluster {
             Some(name) => Some(self.clusters.record(name.as_str()).await?),
@@ -184,8 +192,7 @@ impl Performer {
 
     async fn served_whole(&self, name: &RecordName) -> Result<Image, Failure> {
         let declaration = self.image(name).await?;
-        let verified = self.images.verified(&declaration).await;
-        Ok(own(verified.map_err(|e| Failure::Lasting(e.to_string()))?)?.wire())
+        Ok(own(self.images.here(&declaration).await?)?.wire())
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {

@@ -5,13 +5,14 @@ pub mod boot_plane;
 pub mod declared;
 pub mod events;
 pub mod explain;
+pub mod images;
 pub mod machines;
 pub mod other;
 pub mod view;
 pub mod what_if;
 pub mod workflows;
 
-use super::{App, auth, error::ProblemDetails};
+use super::{App, auth, certificates, error::ProblemDetails};
 use axum::{Json, Router, middleware, routing::get};
 use utoipa::{
     Modify, OpenApi,
@@ -52,6 +53,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(other::version))
         .routes(routes!(other::leases))
         .routes(routes!(boot_plane::show))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
         .routes(routes!(explain::explain))
         .routes(routes!(what_if::what_if))
         .routes(routes!(events::stream))
@@ -76,6 +79,9 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(declared::show_image, declared::put_image, declared::delete_image))
         .routes(routes!(declared::list_clusters))
         .routes(routes!(declared::show_cluster, declared::put_cluster, declared::delete_cluster))
+        .routes(routes!(images::state))
+        .routes(routes!(images::verify))
+        .routes(routes!(images::gc))
 }
 
 /// The API behind its guard, and beside it what says nothing about any machine: the document and its viewer.

@@ -1,5 +1,19 @@
-//! What comes out of a source: a file on this server, which proves nothing yet.
+//! Where images come from. In: a declaration. Out: a file on this server, which proves nothing yet: a [`Fetched`].
 
+pub mod addresses;
+mod client;
+pub mod config;
+mod container_disk;
+mod download;
+mod fetcher;
+mod oci;
+
+pub use client::Client;
+pub use download::FetchError;
+pub use fetcher::{Fetcher, Limits, Local, NotFetched};
+pub use oci::Access;
+
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A file that was read whole, and what was seen of it. Only [`super::verify::verify`] makes an image of it.
@@ -20,7 +34,7 @@ pub struct Fetched {
 }
 
 /// A layer of a registry's `sha256-….sig`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistrySignature {
     pub payload: Vec<u8>,
     /// Base64, its annotation `dev.cosignproject.cosign/signature`.
