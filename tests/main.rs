@@ -4,6 +4,7 @@
 mod api;
 mod bmc;
 mod boot_contract;
+mod clusters;
 mod content;
 mod crash;
 mod dhcp;

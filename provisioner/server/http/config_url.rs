@@ -8,7 +8,7 @@
 use super::{
     App,
     boot::Door,
-    content::Unrendered,
+    content::{Rendered, Unrendered},
     error::{ApiError, Path, Result, accepted},
     minted,
 };
@@ -33,10 +33,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// From the making of a URL that stands in a boot script to its first fetch: kernel, initramfs and root file system come
 /// in between.
 pub const NETBOOT_URL_LIVES: Duration = crate::machine::wants::NETBOOT_WITHIN;
+
+/// Ignition and cloud-init wait at least so long for an answer.
+const ISSUER_PATIENCE: Duration = Duration::from_secs(6);
+const ISSUER_PAUSE: Duration = Duration::from_secs(3);
 
 type Named = Path<(String, String, String)>;
 type Peer = ConnectInfo<SocketAddr>;
@@ -171,6 +176,18 @@ fn gone_for(refusal: Refusal) -> ApiError {
     ApiError::Gone("this address has been used".to_owned())
 }
 
+/// An issuer that is down is waited for here, as long as a client waits for an answer.
+async fn with_patience(app: &App, machine: &Machine) -> Result<std::result::Result<Rendered, Unrendered>> {
+    let until = Instant::now() + ISSUER_PATIENCE;
+    loop {
+        match minted::rendered(app, machine).await? {
+            Ok(rendered) => return Ok(Ok(rendered)),
+            Err(Unrendered::Later(_)) if Instant::now() < until => tokio::time::sleep(ISSUER_PAUSE).await,
+            Err(unrendered) => return Ok(Err(unrendered)),
+        }
+    }
+}
+
 /// Mints and renders for who has won. Asked for another file of the same URL, the issuer gives the same token.
 /// An issuer that does not answer is no fetch: nothing was given out.
 async fn render(
@@ -180,7 +197,7 @@ async fn render(
     (file, fetch): (&str, String),
 ) -> Result<Config> {
     let (boot_hash, generation) = (url_hash.to_owned(), machine.generation);
-    let rendered = match minted::rendered(app, machine).await? {
+    let rendered = match with_patience(app, machine).await? {
         Ok(rendered) => rendered,
         Err(Unrendered::Later(reason)) => {
             let (url_hash, file) = (url_hash.to_owned(), file.to_owned());

@@ -46,6 +46,7 @@ fn installing() -> Machine {
         arguments: vec![],
     };
     machine.workflow = Some(Workflow {
+        leaving: Default::default(),
         id: Uuid::from_u128(5),
         kind: WorkflowKind::Provision,
         profile: Some("p".into()),
@@ -68,7 +69,6 @@ fn installing() -> Machine {
         done: vec![],
         held: None,
         despite_rogue: false,
-        leaving: Default::default(),
     });
     machine.generation = Generation(1);
     machine.phase = Phase::Installing;

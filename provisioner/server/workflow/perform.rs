@@ -154,7 +154,7 @@ impl Performer {
             Failure::Lasting(lines.join("; "))
         })?;
         let beside = self.beside(&profile).await?;
-        let target = plan::provision(&profile, hardware, image.wire(), beside, &config, cluster.as_ref())
+        let target = plan::provision(&profile, hardware, image.wire(), beside, (&config, cluster.as_ref()))
             .map_err(Failure::Lasting)?;
         os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
         if target.by_url.as_ref().is_some_and(|by_url| !by_url.tls) {

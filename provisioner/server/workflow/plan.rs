@@ -24,8 +24,7 @@ pub fn provision(
     hardware: &Hardware,
     image: Image,
     netboot: Option<Beside>,
-    config: &Config,
-    cluster: Option<&Cluster>,
+    (config, cluster): (&Config, Option<&Cluster>),
 ) -> Result<Target, String> {
     let milliseconds = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
     let by_url = profile.by_url().map(|url| ByUrl {
@@ -67,8 +66,8 @@ pub fn without_image(profile: Option<&Profile>, hardware: &Hardware) -> Target {
         netboot: None,
         by_url: None,
         wipe: profile.map_or(WipeMethod::default(), |p| p.wipe),
-        join: None,
         read_back: None,
+        join: None,
         token_ttl_ms: 0,
         ready_deadline_ms: 0,
         kernel_arguments: profile.map_or_else(own, |p| words(p, hardware)),
