@@ -262,6 +262,21 @@ async fn a_cancelled_or_late_fetch_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_that_is_down_uses_up_no_url() {
+    let server = Server::start().await;
+    server.declare(NODE, MAC).await;
+    let url = url_in(&server.netbooted("netboot-down").await);
+    assert_eq!(server.fetch(&url).await.0, 503);
+    let waiting = server.machine(NODE).await.unwrap();
+    assert_eq!((waiting.phase, waiting.token), (Phase::Rebooting, None));
+    std::fs::write(server.file("issuer-is-up"), "").unwrap();
+    let (status, token) = server.fetch(&url).await;
+    assert_eq!(status, 200);
+    assert_eq!(server.fetch(&url).await.0, 410);
+    assert_eq!(server.shows(&token).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_url_nor_token_is_logged_or_stored() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let file = log.reopen().unwrap();

@@ -165,6 +165,9 @@ impl Content for PlayedContent {
             if profile == Some("unmintable") {
                 return Err("the issuer does not answer".into());
             }
+            if profile == Some("netboot-down") && !self.folder.join("issuer-is-up").exists() {
+                return Err(Unrendered::Later("the issuer does not answer".to_owned()));
+            }
             if profile == Some("netboot-slow") {
                 tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             }

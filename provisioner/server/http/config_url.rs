@@ -40,7 +40,7 @@ use tokio::time::Instant;
 pub const NETBOOT_URL_LIVES: Duration = crate::machine::wants::NETBOOT_WITHIN;
 
 /// Ignition and cloud-init wait at least so long for an answer.
-const ISSUER_PATIENCE: Duration = Duration::from_secs(45);
+const ISSUER_PATIENCE: Duration = Duration::from_secs(6);
 const ISSUER_PAUSE: Duration = Duration::from_secs(3);
 
 type Named = Path<(String, String, String)>;
@@ -77,8 +77,8 @@ async fn fetch(app: &App, ConnectInfo(peer): Peer, Path(named): Named, door: Doo
         Known::Empty => return Ok(text(String::new())),
         Known::No => return Err(ApiError::NotFound("this config has no such file".to_owned())),
     }
-    let won = win(app, &machine, &url_hash, &file).await?;
-    let config = render(app, &won, &url_hash).await?;
+    let (won, fetch) = win(app, &machine, &url_hash, &file).await?;
+    let config = render(app, &won, &url_hash, (&file, fetch)).await?;
     answer(&config, &file)
 }
 
@@ -135,8 +135,8 @@ fn known(by_url: &ByUrl, file: &str) -> Known {
     }
 }
 
-/// The machine, where this request is the one that has the file.
-async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result<Machine> {
+/// The machine, where this request is the one that has the file; and the request's own name.
+async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result<(Machine, String)> {
     // What can only be another alarm goes into the trail now and then: a node may ask for ever.
     if cannot_win(machine, url_hash) && !app.live().may_alarm(machine.id, app.engine().now()) {
         return Err(ApiError::Gone("this address has been used".to_owned()));
@@ -156,10 +156,11 @@ async fn win(app: &App, machine: &Machine, url_hash: &str, file: &str) -> Result
         let url = m.config_url.as_ref().filter(|url| url.hash == url_hash);
         m.phase == Phase::Rebooting && url.and_then(|url| url.fetched.get(file)) == Some(&fetch)
     };
-    now.filter(won).ok_or_else(|| {
+    let Some(now) = now.filter(won) else {
         tracing::warn!(machine = %machine.name, file, "its config was fetched a second time: revoked");
-        ApiError::Gone("this address has been used".to_owned())
-    })
+        return Err(ApiError::Gone("this address has been used".to_owned()));
+    };
+    Ok((now, fetch))
 }
 
 /// Whether asking can neither be the first nor end anything any more.
@@ -175,25 +176,36 @@ fn gone_for(refusal: Refusal) -> ApiError {
     ApiError::Gone("this address has been used".to_owned())
 }
 
-/// The address is used up with this answer, so that an issuer that is down is waited for here, as long as a client waits
-/// for an answer.
-async fn with_patience(app: &App, machine: &Machine) -> Result<std::result::Result<Rendered, String>> {
+/// An issuer that is down is waited for here, as long as a client waits for an answer.
+async fn with_patience(app: &App, machine: &Machine) -> Result<std::result::Result<Rendered, Unrendered>> {
     let until = Instant::now() + ISSUER_PATIENCE;
     loop {
         match minted::rendered(app, machine).await? {
             Ok(rendered) => return Ok(Ok(rendered)),
             Err(Unrendered::Later(_)) if Instant::now() < until => tokio::time::sleep(ISSUER_PAUSE).await,
-            Err(Unrendered::Later(reason) | Unrendered::Never(reason)) => return Ok(Err(reason)),
+            Err(unrendered) => return Ok(Err(unrendered)),
         }
     }
 }
 
 /// Mints and renders for who has won. Asked for another file of the same URL, the issuer gives the same token.
-async fn render(app: &App, machine: &Machine, url_hash: &str) -> Result<Config> {
+/// An issuer that does not answer is no fetch: nothing was given out.
+async fn render(
+    app: &App,
+    machine: &Machine,
+    url_hash: &str,
+    (file, fetch): (&str, String),
+) -> Result<Config> {
     let (boot_hash, generation) = (url_hash.to_owned(), machine.generation);
     let rendered = match with_patience(app, machine).await? {
         Ok(rendered) => rendered,
-        Err(reason) => {
+        Err(Unrendered::Later(reason)) => {
+            let (url_hash, file) = (url_hash.to_owned(), file.to_owned());
+            let event = Event::ConfigReturned { url_hash, generation, file, fetch };
+            accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
+            return Err(ApiError::Busy(reason));
+        }
+        Err(Unrendered::Never(reason)) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
             return Err(ApiError::internal(format!(

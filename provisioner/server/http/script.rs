@@ -119,7 +119,8 @@ impl Builder {
 /// Bytes of a URL in a script.
 const URL_MAX: usize = 1000;
 
-/// Where Go's programs, Ignition among them, look for authorities beside those of the system.
+/// Where Go's programs, Ignition among them, look for authorities beside those of the system. The folder must be there: older
+/// iPXE makes none, and made anew it would take the place of a link.
 const AUTHORITY: &str = "/etc/ssl/certs/provisioner-site.pem";
 
 /// Each initramfs has a name of its own: UEFI kernels are told them on their command line. iPXE makes an archive of a file
@@ -132,7 +133,7 @@ fn netboot(
 ) -> Result<String, String> {
     let line = line_of(arguments, |word| word.0)?;
     let all = initramfs.iter().map(|file| (file, String::new()));
-    let archive = format!(" {AUTHORITY} mode=644 mkdir=-1");
+    let archive = format!(" {AUTHORITY} mode=644");
     let all: Vec<_> = all.chain(authority.map(|file| (file, archive))).collect();
     let names = (0..all.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
     let load = |(n, (file, place)): (usize, &(&String, String))| -> Result<String, String> {
@@ -236,7 +237,7 @@ mod tests {
                 "kernel http://h/k initrd=initrd0 initrd=initrd1 initrd=initrd2 talos.platform=metal || goto again",
                 "initrd --name initrd0 http://10.88.0.1:8080/images/a || goto again",
                 "initrd --name initrd1 http://h/b || goto again",
-                "initrd --name initrd2 http://h/boot/authority.pem /etc/ssl/certs/provisioner-site.pem mode=644 mkdir=-1 || goto again"
+                "initrd --name initrd2 http://h/boot/authority.pem /etc/ssl/certs/provisioner-site.pem mode=644 || goto again"
             ]
         );
         // Talos' own variables would be iPXE's first: `${uuid}` is not what it seems.

@@ -94,6 +94,16 @@ pub(super) fn asked(mut machine: Machine, hash: &str, file: &str, fetch: &str, n
     })
 }
 
+/// Who had won `file` was given nothing, and may ask again. Not where a token is out already.
+pub(super) fn returned(mut machine: Machine, hash: &str, file: &str, fetch: &str) -> Machine {
+    let minted = machine.token.is_some();
+    let url = machine.config_url.as_mut().filter(|url| url.hash == hash && !minted);
+    if let Some(url) = url.filter(|url| url.fetched.get(file).is_some_and(|won| won == fetch)) {
+        url.fetched.remove(file);
+    }
+    machine
+}
+
 /// Where the config is out and its token could still be used, the workflow ends with it; before and afterwards nothing is
 /// there to be taken (I2).
 fn given_out(machine: Machine, what: &str, now: Time) -> Change {

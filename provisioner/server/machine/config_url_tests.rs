@@ -56,8 +56,8 @@ fn installing() -> Machine {
             netboot: Some(netboot),
             by_url: Some(ByUrl { tls: true, own_address: true, files: vec!["config".into()] }),
             wipe: WipeMethod::Metadata,
-            read_back: None,
             join: None,
+            read_back: None,
             token_ttl_ms: 3_600_000,
             ready_deadline_ms: 60_000,
             kernel_arguments: vec![],
@@ -186,6 +186,21 @@ fn no_token_before_somebody_has_asked() {
     assert!(on(&after(&story()[..4]), &home("u"), NOW).is_err());
 }
 
+#[test]
+fn what_was_not_given_out_may_be_asked_for_again() {
+    let returned = |fetch: &str| {
+        let (url_hash, file) = ("u".to_owned(), "config".to_owned());
+        Event::ConfigReturned { url_hash, generation: Generation(1), file, fetch: fetch.to_owned() }
+    };
+    let asked_once = after(&story()[..5]);
+    let again = on(&asked_once, &returned("1"), NOW).unwrap();
+    assert_eq!(on(&again, &asked("u", "2"), NOW).unwrap().phase, Phase::Rebooting);
+    // Not by another request, and not where the token is out.
+    assert_eq!(on(&asked_once, &returned("2"), NOW).unwrap(), asked_once);
+    let minted = after(&story()[..6]);
+    assert_eq!(on(&minted, &returned("1"), NOW).unwrap(), minted);
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let hash = prop::sample::select(vec!["u", "v", "w"]);
     prop_oneof![
@@ -194,6 +209,12 @@ fn event() -> impl Strategy<Value = Event> {
         Just(done(Step::Reboot)),
         hash.clone().prop_map(served),
         (hash.clone(), prop::sample::select(vec!["1", "2"])).prop_map(|(h, f)| asked(h, f)),
+        (hash.clone(), prop::sample::select(vec!["1", "2"])).prop_map(|(h, f)| Event::ConfigReturned {
+            url_hash: h.into(),
+            generation: Generation(1),
+            file: "config".into(),
+            fetch: f.into(),
+        }),
         hash.clone().prop_map(rendered),
         hash.prop_map(home),
         Just(Event::Cancel),
@@ -214,6 +235,11 @@ proptest! {
                 && let Ok(again) = on(&next, event, NOW)
             {
                 prop_assert_eq!(&again, &next);
+            }
+            if let Event::ConfigReturned { .. } = event
+                && next.config_url.as_ref().is_none_or(|url| url.fetched.is_empty())
+            {
+                winner = None;
             }
             if let (Event::ConfigAsked { url_hash, fetch, .. }, Phase::Rebooting) = (event, next.phase) {
                 let this = (url_hash.clone(), fetch.clone());

@@ -98,6 +98,13 @@ pub enum Event {
         file: String,
         fetch: String,
     },
+    /// Nothing was given out to who had asked so: the issuer did not answer. The file may be asked for again.
+    ConfigReturned {
+        url_hash: String,
+        generation: Generation,
+        file: String,
+        fetch: String,
+    },
     /// An issuer is about to be asked for the claim's token.
     Minting {
         generation: Generation,
@@ -220,6 +227,7 @@ impl Event {
             Self::NetbootServed { .. } => "netboot-served",
             Self::ConfigUrlMade { .. } => "config-url-made",
             Self::ConfigAsked { .. } => "config-asked",
+            Self::ConfigReturned { .. } => "config-returned",
             Self::ConfigRendered { .. } => "config-rendered",
             Self::ConfigRefused { .. } => "config-refused",
             Self::StepEnded { .. } => "step-ended",

@@ -56,6 +56,9 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         Event::ConfigAsked { url_hash, generation, file, fetch } => {
             config_url::asked(of_generation(next, *generation)?, url_hash, file, fetch, now)
         }
+        Event::ConfigReturned { url_hash, generation, file, fetch } => {
+            Ok(config_url::returned(of_generation(next, *generation)?, url_hash, file, fetch))
+        }
         Event::ConfigRendered { boot_hash, generation, token_hash, token_expires, .. } => {
             let next = by_claim_or_url(next, boot_hash, *generation)?;
             config_rendered(next, token_hash, *token_expires)

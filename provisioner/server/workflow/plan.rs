@@ -17,7 +17,8 @@ pub struct Beside {
     pub rootfs: Option<Image>,
 }
 
-/// The target of a provision, as declared now, and rendered with a dummy token as `config`. `image` is what the agent writes, or with `netboot` the kernel.
+/// The target of a provision, as declared now, and rendered with a dummy token as `config`. `image` is what the agent
+/// writes, or with `netboot` the kernel.
 pub fn provision(
     profile: &Profile,
     hardware: &Hardware,

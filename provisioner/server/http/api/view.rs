@@ -150,6 +150,7 @@ pub fn text(event: &Event) -> String {
         Event::NetbootServed { .. } => "boot script served: its operating system's own kernel".to_owned(),
         Event::ConfigUrlMade { .. } => "one-shot URL of its config made, to be placed".to_owned(),
         Event::ConfigAsked { file, .. } => format!("{file} of its config asked for by its URL"),
+        Event::ConfigReturned { file, .. } => format!("{file} of its config could not be given out yet"),
         Event::ConfigRendered { .. } => "config rendered, token minted".to_owned(),
         Event::ConfigRefused { reason, .. } => format!("config not rendered: {reason}"),
         Event::StepEnded { step, outcome: Outcome::Done { .. }, .. } => format!("{step} done"),

@@ -166,6 +166,11 @@ pub fn pack_with(tree: &Tree, init: &[u8], modules: &[&str], programs: &[Program
         list.push_str(&format!("/{to}\n"));
     }
     archive.file("etc/modules", false, list.as_bytes());
+    if !programs.is_empty() {
+        // For the site's authority, which iPXE adds.
+        archive.folder("etc/ssl");
+        archive.folder("etc/ssl/certs");
+    }
     for program in programs {
         archive.file(program.to, true, &read(program.file)?);
     }

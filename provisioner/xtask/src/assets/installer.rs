@@ -23,7 +23,7 @@ const ZSTD: &str = "/usr/bin/zstd";
 pub fn make(tree: &Tree, folder: &Path, cache: &Path) -> Result<Done> {
     let (kernel, image) = (folder.join("installer.vmlinuz"), folder.join("installer.img"));
     let fingerprint = Fingerprint::default()
-        .text("1")
+        .text("2")
         .text(&tree.version)
         .text(INIT)
         .text(&packages::candidate("ignition")?)
