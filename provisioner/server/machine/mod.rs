@@ -17,4 +17,6 @@ pub use state::{Act, Machine, MachineId};
 pub use time::Time;
 
 #[cfg(test)]
+mod join_tests;
+#[cfg(test)]
 mod tests;
