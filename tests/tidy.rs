@@ -60,6 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["dhcp", "image", "inventory", "tftp"]),
+    ("pull_through", &["http", "image"]),
     ("cli", &["config", "serve", "inventory"]),
     ("clock", &["machine"]),
     ("crash", &[]),

@@ -14,6 +14,7 @@ pub mod image;
 pub mod inventory;
 pub mod machine;
 pub mod os;
+pub mod pull_through;
 pub mod render;
 pub mod secret;
 pub mod serve;

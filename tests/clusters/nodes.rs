@@ -39,6 +39,9 @@ fn rebooting(house: &House, provider_id: Option<&str>) -> Machine {
     let target = Target {
         image: None,
         place: None,
+        netboot: None,
+        by_url: None,
+        read_back: None,
         wipe: WipeMethod::Metadata,
         token_ttl_ms: 0,
         join: Some(Join { watched: true, minter: None, node: Some(joined(provider_id)) }),

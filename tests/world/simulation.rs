@@ -9,13 +9,13 @@ use super::{
 use fastrand::Rng;
 use provisioner::machine::{
     Act, ActResult, Event, Machine, MachineId, Time, Verdict,
-    state::{Leaving, Target},
+    state::{ByUrl, Leaving, Netboot, Target},
     wants::SILENCE_MAX,
 };
 use provisioner_wire::{
     MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, WipeMethod},
+    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, ReadBack, WipeMethod},
 };
 use std::{
     cmp::Reverse,
@@ -23,6 +23,10 @@ use std::{
 };
 use uuid::Uuid;
 
+/// A profile whose operating system installs itself.
+pub(super) const NETBOOT: &str = "netboot";
+/// A profile whose node fetches its config.
+const BY_URL: &str = "by-url";
 /// Faults and operators for so long; then the world is left in peace, and must come to rest.
 const TROUBLE_MS: i64 = 3 * 3600 * 1000;
 const REST_MS: i64 = 40 * 3600 * 1000;
@@ -39,8 +43,14 @@ pub struct Totals {
     pub losses: u64,
     /// Agents that stopped in the middle of a write.
     pub hung: u64,
+    /// Disks that were found to have dropped a write.
+    pub lies: u64,
     /// Workflows that failed because their agent was not heard.
     pub silent: u64,
+    /// Configs that a node or an installer has fetched.
+    pub fetched: u64,
+    /// Of those, by somebody who had read the URL on the wire.
+    pub stolen: u64,
     /// Turns that found a machine held back by another DHCP server.
     pub held: u64,
     /// Tokens made and deleted at the issuer, and askings that it did not answer.
@@ -62,12 +72,15 @@ impl Totals {
         self.alarms += other.alarms;
         self.losses += other.losses;
         self.hung += other.hung;
+        self.lies += other.lies;
         self.silent += other.silent;
         self.held += other.held;
         self.minted += other.minted;
         self.revoked += other.revoked;
         self.outages += other.outages;
         self.left += other.left;
+        self.fetched += other.fetched;
+        self.stolen += other.stolen;
     }
 }
 
@@ -116,6 +129,8 @@ pub struct World {
     /// Boot ids and who claimed them with success (I5).
     claims: BTreeMap<String, String>,
     pub(super) cluster: Cluster,
+    /// One-shot URLs and who was given their config.
+    pub(super) delivered: BTreeMap<String, String>,
     pub(super) totals: Totals,
 }
 
@@ -142,6 +157,7 @@ impl World {
             racks,
             claims: BTreeMap::new(),
             cluster: Cluster::default(),
+            delivered: BTreeMap::new(),
             totals: Totals::default(),
         };
         world.declare();
@@ -239,6 +255,8 @@ impl World {
                 Phase::Failed => self.totals.failed += 1,
                 _ => {}
             }
+            let live = |url: &provisioner::machine::state::ConfigUrl| url.generation == machine.generation;
+            assert!(machine.config_url.as_ref().is_none_or(live), "a URL of another generation");
             assert!(machine.licence.is_none() && machine.token.is_none() && machine.boot.is_none());
             assert!(machine.owed.is_empty(), "{} owes {:?} for ever", machine.name, machine.owed);
         }
@@ -382,6 +400,7 @@ impl World {
                 self.claims.insert(boot_hash.clone(), public_key.clone());
             }
         }
+        self.check_url(before, after.as_ref(), event);
         // I7: delivered again at once, nothing changes (the licence counts its asking, that is all).
         if let Some(after) = &after
             && !matches!(event, Event::SpendLicence { .. } | Event::Acted { .. } | Event::Tried { .. })
@@ -408,8 +427,11 @@ impl World {
         });
         self.queue.retain(|Reverse((_, serial))| self.happenings.contains_key(serial));
         for rack in &mut self.racks {
-            if let Running::Agent(agent) = &mut rack.running {
-                agent.doing = Doing::Idle;
+            match &mut rack.running {
+                Running::Agent(agent) => agent.doing = Doing::Idle,
+                // What was begun with a licence cannot be called back; it is not what is looked for here.
+                Running::Installer(_) => rack.running = Running::Stuck,
+                _ => {}
             }
         }
         self.cluster.forgotten = true;
@@ -446,21 +468,32 @@ impl World {
             return ActResult::Refused { reason: "template".into() };
         }
         let provision = started.kind() == Some(WorkflowKind::Provision);
+        let profile = started.workflow.as_ref().and_then(|w| w.profile.as_deref()).unwrap_or_default();
+        let image = Image {
+            name: "i".into(),
+            url: "/i".into(),
+            format: ImageFormat::Raw,
+            sha256: String::new(),
+            size_bytes: 1,
+            raw_sha256: None,
+            raw_size_bytes: None,
+            chunks: None,
+        };
+        let netboot =
+            || Netboot { kernel: image.clone(), initramfs: vec![], rootfs: None, arguments: vec![] };
         ActResult::Preflighted {
             target: Box::new(Target {
-                image: provision.then(|| Image {
-                    name: "i".into(),
-                    url: "/i".into(),
-                    format: ImageFormat::Raw,
-                    sha256: String::new(),
-                    size_bytes: 1,
-                    raw_sha256: None,
-                    raw_size_bytes: None,
-                    chunks: None,
+                image: (provision && profile != NETBOOT).then(|| image.clone()),
+                netboot: (profile == NETBOOT).then(netboot),
+                by_url: matches!(profile, NETBOOT | BY_URL).then(|| ByUrl {
+                    tls: true,
+                    own_address: true,
+                    files: vec!["config".into()],
                 }),
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,
+                read_back: provision.then_some(ReadBack::Sampled),
                 token_ttl_ms: 3_600_000,
                 join: provision.then(|| self.join(started)),
                 ready_deadline_ms: 1_800_000,
@@ -506,7 +539,10 @@ impl World {
         let workflow = Uuid::from_u128(self.rng.u128(..));
         let event = match self.rng.u8(0..11) {
             10 => Event::DespiteRogue,
-            0..=4 => Event::Provision { workflow, profile: "p".into() },
+            0..=4 => {
+                let profile = ["p", "p", NETBOOT, BY_URL][self.rng.usize(0..4)];
+                Event::Provision { workflow, profile: profile.into() }
+            }
             5 if self.rng.bool() => Event::Release { workflow },
             5 => Event::ReleaseBy { workflow, how: Leaving::Undrained },
             6 => Event::Inspect { workflow },

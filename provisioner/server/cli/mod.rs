@@ -2,7 +2,9 @@
 //! knows nothing of the server but its words.
 
 mod boot_plane;
+mod cache;
 mod capture;
+mod certificates;
 mod client;
 mod events;
 mod explain;
@@ -11,6 +13,8 @@ mod records;
 mod table;
 mod what_if;
 mod workflows;
+
+pub use cache::CacheArguments;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::{Client, Failure};
@@ -25,6 +29,8 @@ use std::{
 pub struct Doors {
     /// Runs the server with this configuration file until it is told to end.
     pub serve: fn(&Path) -> anyhow::Result<()>,
+    /// Runs a rack's cache until it is told to end.
+    pub cache: fn(&CacheArguments) -> anyhow::Result<()>,
     /// Checks a hardware folder; what it holds in a few words, or each problem on a line.
     pub check: fn(&Path) -> Result<String, Vec<String>>,
 }
@@ -92,6 +98,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Run a cache for a rack: pieces of images cross the uplink once.
+    Cache(CacheArguments),
     /// Check a folder of machines, profiles and images without a server.
     Check {
         /// The folder with machines/, profiles/ and images/; templates/ is beside it.
@@ -173,6 +181,9 @@ enum Command {
     WhatIf(what_if::Asked),
     /// What DHCP, TFTP and HTTP have heard, and other DHCP servers.
     BootPlane,
+    /// Signed records of wiped disks.
+    #[command(subcommand)]
+    WipeCertificate(Certificates),
     /// What happened: a machine's timeline, or with --follow everything from now on.
     Events {
         machine: Option<String>,
@@ -203,6 +214,25 @@ enum Records {
 }
 
 #[derive(Debug, Subcommand)]
+enum Certificates {
+    /// All of them, the newest first.
+    List {
+        /// Only of this machine.
+        #[arg(long)]
+        machine: Option<String>,
+    },
+    /// One, with its signature and the key's public half.
+    Show { id: String },
+    /// Whether a file (of `show -o json`) was signed by this site. Asks no server.
+    Verify {
+        file: PathBuf,
+        /// The site's public key, 64 hexadecimal digits, from a source that you trust.
+        #[arg(long, value_name = "KEY")]
+        public_key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum Workflows {
     /// The present or last workflow of each machine.
     List,
@@ -225,6 +255,10 @@ pub fn main(doors: Doors) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(1, &format!("{error:#}")),
         },
+        Command::Cache(arguments) => match (doors.cache)(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(1, &format!("{error:#}")),
+        },
         Command::Check { folder } => match (doors.check)(&folder) {
             Ok(holds) => {
                 println!("{holds}");
@@ -232,6 +266,15 @@ pub fn main(doors: Doors) -> ExitCode {
             }
             Err(problems) => complain(1, &problems.join("\n")),
         },
+        Command::WipeCertificate(Certificates::Verify { file, public_key }) => {
+            match certificates::verify(&file, &public_key) {
+                Ok(good) => {
+                    println!("{good}");
+                    ExitCode::SUCCESS
+                }
+                Err(failure) => complain(failure.code(), &failure.to_string()),
+            }
+        }
         command => match as_client(command, cli.to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => complain(failure.code(), &failure.to_string()),
@@ -258,7 +301,7 @@ fn as_client(command: Command, to: To) -> Result<(), Failure> {
 
 async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { .. } | Command::Check { .. } => Ok(()),
+        Command::Serve { .. } | Command::Cache(_) | Command::Check { .. } => Ok(()),
         Command::Machine(what) => records::run(client, records::Kind::Machine, what).await,
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
         Command::Cluster(what) => records::run(client, records::Kind::Cluster, what).await,
@@ -286,6 +329,7 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Explain { subject } => explain::run(client, &subject).await,
         Command::WhatIf(asked) => what_if::run(client, asked).await,
         Command::BootPlane => boot_plane::run(client).await,
+        Command::WipeCertificate(what) => certificates::run(client, what).await,
         Command::Events { machine, follow } => events::run(client, machine.as_deref(), follow).await,
     }
 }

@@ -54,6 +54,8 @@ pub const RULES: &[(Method, &str, Role)] = &[
     (Method::GET, "/api/v1/events", Role::Viewer),
     (Method::GET, "/api/v1/leases", Role::Viewer),
     (Method::GET, "/api/v1/boot-plane", Role::Viewer),
+    (Method::GET, "/api/v1/wipe-certificates", Role::Viewer),
+    (Method::GET, "/api/v1/wipe-certificates/{id}", Role::Viewer),
     (Method::GET, "/api/v1/explain/{subject}", Role::Viewer),
     (Method::POST, "/api/v1/what-if", Role::Viewer),
     (Method::GET, "/api/v1/workflows", Role::Viewer),

@@ -7,7 +7,7 @@ use crate::{
     machine::{Machine, Time},
     store::declared::Kind,
 };
-use provisioner_wire::{Mac, chunks::Sha, order::Config};
+use provisioner_wire::{Mac, chunks::Sha, order::Config, wipe::SignedCertificate};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -169,6 +169,23 @@ pub trait Content: Send + Sync + 'static {
     /// Removes what neither a declaration nor a running workflow names, or with `dry_run` says what that is.
     fn collect_images(&self, dry_run: bool) -> Answer<'_, Result<ImagesRemoved, String>> {
         Box::pin(async move { Ok(ImagesRemoved { dry_run, ..ImagesRemoved::default() }) })
+    }
+
+    /// What a disk of `disk_bytes` with the image of this manifest answers to a challenge.
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        Box::pin(async move {
+            Err(format!("{root}: no chunks for a disk of {disk_bytes} bytes ({})", nonce.len()))
+        })
+    }
+
+    /// Signs a wipe certificate with the site's key.
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Err(format!("no key to sign with: {certificate}"))
     }
 
     /// Seals a secret for the store, bound to its owner (a machine, `cluster/NAME`) and the field.

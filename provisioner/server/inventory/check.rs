@@ -2,10 +2,9 @@
 
 use super::{
     Cluster, DeclaredSha256, DiskHints, Hardware, ImageDeclaration, ImageSource, Inventory, Nic, Problem,
-    Profile, RecordName, check_cluster,
+    Profile, RecordName, check_cluster, check_delivery,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
-use provisioner_wire::order::PartitionSelector;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -172,8 +171,8 @@ impl Check<'_> {
                 format!("there is no template {} (there is: {})", profile.template, list(templates.iter()));
             self.problem(&format!("{at}/template"), message);
         }
-        if profile.place.partition == PartitionSelector::Number(0) {
-            self.problem(&format!("{at}/place/partition"), "partitions are counted from 1");
+        for (place, message) in check_delivery::delivery(profile, &inventory.images) {
+            self.problem(&format!("{at}{place}"), message);
         }
         self.hints(&format!("{at}/disk"), &profile.disk);
         for (pointer, message) in check_cluster::of_profile(profile, inventory) {

@@ -6,6 +6,7 @@
 
 pub mod check;
 mod check_cluster;
+mod check_delivery;
 pub mod cluster;
 pub mod dhcp_options;
 pub mod hardware;
@@ -35,8 +36,8 @@ pub use oci_reference::OciReference;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
-    DiskHints, ExpectedTaint, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy,
-    TokenPolicy,
+    Delivery, DiskHints, ExpectedTaint, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over,
+    Placement, Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
 };
 pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{

@@ -4,7 +4,10 @@ use super::{
     CaCertificate, DhcpOptions, Hardware, Values,
     values::{AbsoluteDirectory, BadValue, KernelArgument, Line, Period, RecordName, Size, Ttl},
 };
-use provisioner_wire::order::{PartitionSelector, Place, WipeMethod};
+use provisioner_wire::{
+    order::{PartitionSelector, Place, ReadBack, WipeMethod},
+    report::MarkKind,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,16 +16,25 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     pub name: RecordName,
-    /// Name of an image declaration.
+    /// Name of an image declaration; with `method: netboot` that of the operating system's own kernel.
     pub image: RecordName,
+    #[serde(default, skip_serializing_if = "Method::is_disk")]
+    pub method: Method,
+    /// What is booted beside the kernel; only with `method: netboot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netboot: Option<NetbootFiles>,
     pub os: OperatingSystem,
     /// Folder below `templates/machine-config/`.
     pub template: RecordName,
     /// Which disk is written; exactly one disk of the machine must match. Empty: the machine's only usable disk.
     #[serde(default)]
     pub disk: DiskHints,
-    /// Where on the written disk the rendered files go.
-    pub place: Placement,
+    /// Where on the written disk the rendered files go: short for `deliver: {place: …}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Placement>,
+    /// How the rendered files reach the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver: Option<Delivery>,
     /// The node's role, `worker` or what the site calls it.
     pub role: RecordName,
     /// Template values.
@@ -35,9 +47,12 @@ pub struct Profile {
     pub token: TokenPolicy,
     #[serde(default)]
     pub ready: Readiness,
-    /// How a release wipes the disk.
+    /// How a release wipes the disks.
     #[serde(default)]
     pub wipe: WipeMethod,
+    /// `sampled` (the pieces that the server asks for) or `full` (every byte, and then those pieces).
+    #[serde(default)]
+    pub read_back: ReadBack,
     /// Of the DHCP answers to machines declared with this profile; before the subnet's.
     #[serde(default, skip_serializing_if = "DhcpOptions::is_none")]
     pub dhcp: DhcpOptions,
@@ -64,6 +79,29 @@ impl Profile {
         values
     }
 
+    /// Where the agent puts something: the rendered files, or what points to their URL.
+    pub fn placement(&self) -> Option<&Placement> {
+        match (&self.place, &self.deliver) {
+            (Some(place), _) | (None, Some(Delivery::Place(place))) => Some(place),
+            (None, Some(Delivery::Url(url))) => url.pointer.as_ref(),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether it boots this image from the network, as it is, and writes it to no disk.
+    pub fn netboots(&self, image: &RecordName) -> bool {
+        let files = self.netboot.iter().flat_map(|files| files.initramfs.iter().chain(&files.rootfs));
+        self.method == Method::Netboot && files.chain([&self.image]).any(|name| name == image)
+    }
+
+    /// How the node fetches its config, where it does.
+    pub fn by_url(&self) -> Option<&UrlDelivery> {
+        match &self.deliver {
+            Some(Delivery::Url(url)) => Some(url),
+            _ => None,
+        }
+    }
+
     /// Words for the agent's kernel on this machine: the profile's, then its own.
     pub fn kernel_arguments_of(&self, hardware: &Hardware) -> Vec<KernelArgument> {
         self.kernel_arguments.iter().chain(&hardware.kernel_arguments).cloned().collect()
@@ -75,6 +113,84 @@ impl Profile {
 pub enum OperatingSystem {
     /// Any image whose cloud-init reads a NoCloud seed.
     CloudInit,
+    Talos,
+    Flatcar,
+    FedoraCoreos,
+    Bottlerocket,
+    Kairos,
+}
+
+/// Who puts the operating system on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The agent writes the image.
+    #[default]
+    Disk,
+    /// The operating system's own kernel is booted from the network and installs itself.
+    Netboot,
+}
+
+impl Method {
+    fn is_disk(&self) -> bool {
+        *self == Self::Disk
+    }
+}
+
+/// Names of image declarations; each file is served as it is, by its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetbootFiles {
+    /// In this order, one behind the other.
+    #[serde(default)]
+    pub initramfs: Vec<RecordName>,
+    /// Where the operating system fetches its root file system by itself (Fedora CoreOS, Kairos).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<RecordName>,
+    /// Added behind the words that the operating system needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<KernelArgument>,
+}
+
+/// How a node gets its config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// The agent puts it on the written disk.
+    Place(Placement),
+    /// The node fetches it, once.
+    Url(UrlDelivery),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UrlDelivery {
+    pub over: Over,
+    pub from: FetchedFrom,
+    /// With `method: disk`: where the agent puts the file that leads the node to the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<Placement>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Over {
+    /// The operating system must trust this site's authority.
+    #[default]
+    Https,
+    /// Whoever listens on the wire reads the config and its token.
+    Http,
+}
+
+/// Who may fetch. An address proves nothing; it makes a stolen URL harder to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FetchedFrom {
+    /// Where the machine's address is known (declared, or leased here), only that.
+    #[default]
+    OwnAddress,
+    /// Behind address translation, for example.
+    Anywhere,
 }
 
 /// All that are given must hold for a disk to match. Texts are compared without regard to case.
@@ -100,6 +216,10 @@ pub struct DiskHints {
     /// Name below `/dev/disk/by-path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_path: Option<Line>,
+    /// Marks that do not rule a disk out: `raid-member`, `lvm-member`, `bcache-member`, `zfs-member`; and, of disks that
+    /// other machines may be using now, `cluster-file-system`, `shared-lvm`, `reservation`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<MarkKind>,
 }
 
 /// [`Place`] as declared: unknown keys and relative directories refused.

@@ -75,7 +75,40 @@ pub enum Event {
         generation: Generation,
         reason: String,
     },
-    /// A config was rendered for the claim, with a token of this hash.
+    /// The agent says that the image is on the medium; this question was drawn for it.
+    Challenged {
+        boot_hash: String,
+        generation: Generation,
+        licence: LicenceId,
+        nonce: String,
+        expected: String,
+    },
+    /// The agent's answer to the question.
+    ReadBack {
+        boot_hash: String,
+        generation: Generation,
+        proof: String,
+    },
+    /// A script with the operating system's own kernel was made, and a one-shot URL of this hash stands in it.
+    NetbootServed {
+        url_hash: String,
+        expires: Time,
+    },
+    /// A one-shot URL of this hash was given to the agent that holds the claim, to be placed.
+    ConfigUrlMade {
+        boot_hash: String,
+        generation: Generation,
+        url_hash: String,
+        expires: Time,
+    },
+    /// Somebody who knows the URL asks for `file`; `fetch` is this request's own random name.
+    ConfigAsked {
+        url_hash: String,
+        generation: Generation,
+        file: String,
+        fetch: String,
+    },
+    /// A config was rendered for the claim, or for the URL, with a token of this hash.
     ConfigRendered {
         boot_hash: String,
         generation: Generation,
@@ -182,6 +215,11 @@ impl Event {
             Self::ScriptServed { .. } => "script-served",
             Self::Claimed { .. } => "claimed",
             Self::SpendLicence { .. } => "spend-licence",
+            Self::Challenged { .. } => "challenged",
+            Self::ReadBack { .. } => "read-back",
+            Self::NetbootServed { .. } => "netboot-served",
+            Self::ConfigUrlMade { .. } => "config-url-made",
+            Self::ConfigAsked { .. } => "config-asked",
             Self::ConfigRendered { .. } => "config-rendered",
             Self::ConfigRefused { .. } => "config-refused",
             Self::StepEnded { .. } => "step-ended",

@@ -1,7 +1,7 @@
 //! A machine and its cluster: tokens that were asked for at an issuer, the node that may stand there, and how both end.
 
 use super::{
-    Act, Machine, Refusal, Time,
+    Act, Machine, Refusal, Time, config_url,
     lifecycle::{enter, failed, not_now, of_generation},
     state::{Joined, Leaving, Owed, TriedState, Workflow},
     wants::{IN_FLIGHT_MAX, LOCAL_PACE, Want},
@@ -61,7 +61,7 @@ fn is_live(machine: &Machine, minted_for: &str) -> bool {
     if let Some(token) = &machine.token {
         return token.boot_hash == minted_for;
     }
-    machine.phase == Phase::Installing && machine.minted_for() == Some(minted_for)
+    machine.minted_for() == Some(minted_for) && config_url::may_have_token(machine).is_ok()
 }
 
 /// Tokens that nobody may use any more and that may be live at their issuer.

@@ -8,7 +8,7 @@ use super::{
     wants::{Want, wants},
 };
 use proptest::prelude::*;
-use provisioner_wire::{Generation, machine::Phase};
+use provisioner_wire::{Generation, machine::Phase, order::Step};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ fn installing() -> Machine {
     let event = Event::Provision { workflow: Uuid::from_u128(1), profile: "p".into() };
     let mut machine = on(&machine, &event, NOW).unwrap();
     machine.phase = Phase::Installing;
+    machine.workflow.as_mut().unwrap().done.push(Step::WriteImage);
     machine.boot = Some(BootGrant { hash: "a".into(), expires: NOW });
     machine.claim = Some(Claim { boot_hash: "a".into(), public_key: "k".into(), at: NOW });
     machine

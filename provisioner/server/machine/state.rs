@@ -4,7 +4,7 @@ use super::Time;
 use provisioner_wire::{
     Generation, MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, LicenceId, Place, Step, WipeMethod},
+    order::{Image, LicenceId, Place, ReadBack, Step, WipeMethod},
     report::{DiskIdentity, HardwareReport},
 };
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,12 @@ pub struct Machine {
     /// The node that may stand in a cluster for this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined: Option<Joined>,
+    /// The challenge that the agent of this boot has to answer, or has answered.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
+    /// The one-shot URL of the node's config, where it fetches that itself; at most one live.
+    #[serde(default)]
+    pub config_url: Option<ConfigUrl>,
     /// When the agent was last heard, or the server began to listen for it; none while no agent does a step.
     #[serde(default)]
     pub heard: Option<Time>,
@@ -90,7 +96,16 @@ pub struct Target {
     /// The image to write; only a provision has one.
     pub image: Option<Image>,
     pub place: Option<Place>,
+    /// What its own operating system is booted with to install itself, where that does it (`method: netboot`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netboot: Option<Netboot>,
+    /// The node fetches its config itself, from a one-shot URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_url: Option<ByUrl>,
     pub wipe: WipeMethod,
+    /// How what was written is proven; none where the server has nothing to compare it with.
+    #[serde(default)]
+    pub read_back: Option<ReadBack>,
     pub token_ttl_ms: i64,
     /// What it has to do with a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +116,30 @@ pub struct Target {
     pub kernel_arguments: Vec<String>,
     /// The profile's declaration, for rendering.
     pub profile: serde_json::Value,
+}
+
+/// An operating system's own kernel and what it needs beside it. Each is a verified image of this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netboot {
+    pub kernel: Image,
+    /// In this order, one behind the other.
+    pub initramfs: Vec<Image>,
+    /// Fetched by the initramfs, where the operating system has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<Image>,
+    /// Added behind the words that the operating system needs.
+    pub arguments: Vec<String>,
+}
+
+/// How a node reaches its config (see [`ConfigUrl`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByUrl {
+    /// Only by TLS; otherwise by plain HTTP, too.
+    pub tls: bool,
+    /// Only from an address that this machine is known to have.
+    pub own_address: bool,
+    /// Names of the files that there are.
+    pub files: Vec<String>,
 }
 
 /// What must be done next, by the engine.
@@ -186,6 +225,17 @@ pub struct Spent {
     pub times: u32,
 }
 
+/// The server's question what the disk holds ([`provisioner_wire::read_back`]); the image counts as written only when it
+/// was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 64 hexadecimal digits.
+    pub nonce: String,
+    /// What the server's own chunks give.
+    pub expected: String,
+    pub answered: bool,
+}
+
 /// What is kept of a bootstrap token: never its text (I4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -255,12 +305,31 @@ pub enum Leaving {
     Forced,
 }
 
-impl Machine {
-    /// What a token is minted for now.
-    pub fn minted_for(&self) -> Option<&str> {
-        self.claim.as_ref().map(|claim| claim.boot_hash.as_str())
-    }
+/// The one-shot URL of a node's config (design: the first fetch mints and wins). Never its text: only the hash of the
+/// 128 random bits in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigUrl {
+    /// [`provisioner_wire::BootId::hash`] of the random bits.
+    pub hash: String,
+    pub generation: Generation,
+    /// Nothing can be fetched for the first time after this.
+    pub expires: Time,
+    /// File → the fetch that won it. A file is given out once.
+    pub fetched: BTreeMap<String, String>,
+    /// Hashes of the URLs that this one has killed in its generation, oldest first. Nobody who boots as this machine can
+    /// ask one of them any more, unless two do.
+    #[serde(default)]
+    pub killed: Vec<String>,
+}
 
+impl ConfigUrl {
+    /// Whether it is this URL, or one that it has killed.
+    pub fn knows(&self, hash: &str) -> bool {
+        self.hash == hash || self.killed.iter().any(|killed| killed == hash)
+    }
+}
+
+impl Machine {
     /// A node or a token of this machine may be in the cluster.
     pub fn needs_cluster(&self, name: &str) -> bool {
         self.joined.as_ref().is_some_and(|j| j.cluster == name)
@@ -293,6 +362,8 @@ impl Machine {
             token: None,
             owed: Vec::new(),
             joined: None,
+            challenge: None,
+            config_url: None,
             heard: None,
             report: None,
             version: 0,
@@ -319,14 +390,31 @@ impl Machine {
         self.workflow.as_ref().is_some_and(|w| w.done.contains(&step))
     }
 
+    /// What a token is minted for: the one-shot URL that the node fetches its config from, or the claim of the agent
+    /// that places it.
+    pub fn minted_for(&self) -> Option<&str> {
+        match self.target().and_then(|t| t.by_url.as_ref()) {
+            Some(_) => self.config_url.as_ref().map(|url| url.hash.as_str()),
+            None => self.claim.as_ref().map(|claim| claim.boot_hash.as_str()),
+        }
+    }
+
     pub fn tried(&self, act: Act) -> Option<Tried> {
         self.workflow.as_ref()?.tried.get(&act).copied()
+    }
+
+    /// An operating system's own installer does what the agent would do.
+    pub fn hands_over(&self) -> bool {
+        self.target().is_some_and(|t| t.netboot.is_some())
     }
 
     /// A disk step may be touching a disk right now (I10).
     pub fn disk_step_is_live(&self) -> bool {
         let spent = self.licence.as_ref().is_some_and(|l| l.spent.is_some());
         let step = match self.phase {
+            // Another program has the disk, and tells nothing.
+            Phase::Netbooting => return spent,
+            Phase::Installing if self.hands_over() => Step::HandOver,
             Phase::Installing => Step::WriteImage,
             Phase::Wiping => Step::Wipe,
             _ => return false,
@@ -344,6 +432,7 @@ impl Machine {
                 | Phase::Installing
                 | Phase::Wiping
                 | Phase::Powering
+                | Phase::Netbooting
                 | Phase::Placed
         );
         if self.licence.is_some() && !licence_allowed {
@@ -355,6 +444,23 @@ impl Machine {
         let token_allowed = matches!(self.phase, Phase::Installing | Phase::Placed | Phase::Rebooting);
         if self.token.is_some() && !token_allowed {
             return Some("I4: a live token outside its workflow");
+        }
+        if let Some(url) = &self.config_url
+            && url.generation != self.generation
+        {
+            return Some("I4: a config's URL of another generation");
+        }
+        let by_url = self.target().is_some_and(|t| t.by_url.is_some());
+        if by_url
+            && let Some(token) = &self.token
+            && self.config_url.as_ref().is_none_or(|u| u.hash != token.boot_hash || u.fetched.is_empty())
+        {
+            return Some("I4: a token that nobody has fetched by its URL");
+        }
+        if self.phase == Phase::Netbooting
+            && self.licence.as_ref().is_none_or(|licence| licence.spent.is_none())
+        {
+            return Some("I3: another installer has the disk without a spent licence");
         }
         if let Some(claim) = &self.claim
             && self.boot.as_ref().is_none_or(|b| b.hash != claim.boot_hash)

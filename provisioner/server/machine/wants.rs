@@ -25,6 +25,9 @@ pub const DISK_STEP_WITHIN: Duration = Duration::from_secs(4 * 3600);
 pub const SILENCE_MAX: Duration = Duration::from_secs(1800);
 /// For the checks before any power change, which may have to take a large image in first.
 pub const PREFLIGHT_WITHIN: Duration = Duration::from_secs(3600);
+/// From the agent's reboot, or from a script with the operating system's own kernel, to the first fetch of its config:
+/// kernel, initramfs and often a root file system of a gigabyte come over the network in between.
+pub const NETBOOT_WITHIN: Duration = Duration::from_secs(1800);
 /// For the phases that need only the server or the agent's next call.
 pub const SHORT: Duration = Duration::from_secs(300);
 
@@ -72,6 +75,12 @@ fn of_phase(machine: &Machine, now: Time) -> Want {
         Phase::Installing => disk_step(machine, now, "the image is not on the disk"),
         Phase::Wiping => disk_step(machine, now, "the wipe has not ended"),
         Phase::Placed => within(machine, SHORT, now, "the agent has not rebooted the machine"),
+        Phase::Netbooting => within(
+            machine,
+            NETBOOT_WITHIN,
+            now,
+            "the operating system's own kernel has not fetched its config",
+        ),
         Phase::Rebooting => ready(machine, now),
         Phase::PoweringOff => power_off(machine, now),
     }

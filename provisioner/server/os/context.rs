@@ -98,6 +98,12 @@ struct NicView<'a> {
     nameservers: &'a [Ipv4Addr],
 }
 
+/// New in each generation; the same in a seed and in what the seed points to.
+pub(super) fn instance_id(hardware: &Hardware, generation: Generation) -> String {
+    let identity = hardware.uuid.map_or_else(|| hardware.name.to_string(), |uuid| uuid.to_string());
+    format!("{identity}-{generation}")
+}
+
 impl<'a> NicView<'a> {
     fn new(nic: &'a Nic) -> Self {
         Self {
@@ -122,12 +128,11 @@ impl<'a> Context<'a> {
         cluster: Option<&'a Cluster>,
         grant: &'a Grant,
     ) -> Self {
-        let identity = hardware.uuid.map_or_else(|| hardware.name.to_string(), |uuid| uuid.to_string());
         let machine = Machine {
             name: hardware.name.as_str(),
             uuid: hardware.uuid,
             serial: hardware.serial.as_ref().map(|serial| serial.as_str()),
-            instance_id: format!("{identity}-{generation}"),
+            instance_id: instance_id(hardware, generation),
             role: profile.role.as_str(),
             profile: profile.name.as_str(),
             generation: generation.0,

@@ -5,6 +5,8 @@
 
 mod cloud_init;
 mod context;
+pub mod netboot;
+pub mod pointer;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
@@ -40,15 +42,15 @@ pub fn config(
     Ok(config)
 }
 
-/// [`config`] with a dummy token: what runs before any power change.
+/// [`config`] with a dummy token, which opens nothing: what runs before any power change.
 pub fn preflight(
     templates: &Templates,
     profile: &Profile,
     hardware: &Hardware,
     site: &Site,
     cluster: Option<&Cluster>,
-) -> Result<(), Vec<Problem>> {
-    config(templates, profile, hardware, Generation(0), site, cluster, &dummy(profile)).map(|_| ())
+) -> Result<Config, Vec<Problem>> {
+    config(templates, profile, hardware, Generation(0), site, cluster, &dummy(profile))
 }
 
 /// A grant that opens nothing, with the names that this profile's issuer gives.
@@ -73,6 +75,11 @@ pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>
     }
     match os {
         OperatingSystem::CloudInit => cloud_init::validate(config, &mut problems),
+        OperatingSystem::Talos
+        | OperatingSystem::Flatcar
+        | OperatingSystem::FedoraCoreos
+        | OperatingSystem::Bottlerocket
+        | OperatingSystem::Kairos => {}
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

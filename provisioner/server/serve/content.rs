@@ -1,6 +1,6 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::{House, images};
+use super::{House, certificates, images};
 use crate::{
     cluster::{Clusters, Trouble},
     http::{
@@ -12,7 +12,7 @@ use crate::{
         },
         error::Problem,
     },
-    image::{ImageError, Images},
+    image::{self, ImageError, Images},
     inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
@@ -21,7 +21,7 @@ use crate::{
     store::{Db, declared},
     token::MintRequest,
 };
-use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
+use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -98,7 +98,8 @@ impl Real {
         };
         let cluster = self.cluster(&profile).await.map_err(|e| problem("profile.cluster", e))?;
         let site = (self.site)(&machine.name);
-        os::preflight(&self.templates, &profile, &hardware, &site, cluster.as_ref()).map_err(told)?;
+        let config = os::preflight(&self.templates, &profile, &hardware, &site, cluster.as_ref());
+        os::pointer::fetchable(&profile, &config.map_err(told)?).map_err(|e| problem("profile", e))?;
         Ok(name)
     }
 
@@ -247,6 +248,25 @@ impl Content for Real {
             Piece::Manifest => store.manifest_file(sha256),
             Piece::Chunk => store.chunk_file(sha256),
         })
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        let store = self.images.chunks().cloned();
+        Box::pin(async move {
+            let store = store.ok_or("this server keeps no chunks")?;
+            let work = move || image::read_back::expected(&store, &root, &nonce, disk_bytes);
+            let done = tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?;
+            done.map_err(|e| format!("the chunks of {root}: {e}"))
+        })
+    }
+
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        certificates::sign(&self.keyring, certificate)
     }
 
     fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {

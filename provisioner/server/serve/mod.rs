@@ -2,6 +2,7 @@
 
 mod boot_plane;
 mod boot_plane6;
+mod certificates;
 mod content;
 mod directory;
 mod grub;
@@ -29,7 +30,9 @@ use crate::{
         fleet::{Choices, Fleet, HOT_BYTES, NearCache},
         listen::Bound,
         live::Live,
-        script, tls,
+        script,
+        short_way::ShortWay,
+        tls,
     },
     image::{Images, trust::Trust},
     inventory::Size,
@@ -62,7 +65,7 @@ pub fn run(file: &Path) -> Result<()> {
 }
 
 /// `PROVISIONER_LOG` as in tracing's env filter; JSON lines where standard error is no terminal.
-fn start_logging() {
+pub fn start_logging() {
     use std::io::IsTerminal;
     let filter = std::env::var("PROVISIONER_LOG").unwrap_or_else(|_| "info".to_owned());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -106,7 +109,9 @@ async fn serve(config: Config) -> Result<()> {
     let ending = until(stopped.clone());
     let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
-    parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
+    let short_way = ShortWay::new(&app);
+    parts
+        .spawn(async move { plain.plain_with_chunks(routes, short_way, ending).await.context("plain HTTP") });
     boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
     let pace = app.fleet().pace.clone();
     parts.spawn(async move {
@@ -220,6 +225,8 @@ fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound, boot_plane
         .with_signed_agent(house.config.boot.signed_agent.is_some());
     let settings = Settings {
         plain_url,
+        tls_url,
+        ca_pem: (house.site)(&"any".parse().map_err(anyhow::Error::msg)?).ca_pem,
         discovery: house.config.discovery,
         kernel_arguments: house.config.boot.arguments.clone(),
     };

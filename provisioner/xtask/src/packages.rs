@@ -53,11 +53,13 @@ pub const TESTS: &[&str] = &[
     "dosfstools",
     "e2fsprogs",
     "gdisk",
+    "ignition",
     "iproute2",
     "isc-dhcp-client",
     "isc-dhcp-relay",
     "kubernetes-client",
     "minisign",
+    "mtools",
     "openssl",
     "postgresql",
     "python3-venv",
@@ -68,9 +70,24 @@ pub const TESTS: &[&str] = &[
     "zstd",
 ];
 
+/// What `bench image` writes with, and what coreos-installer is built with.
+pub const BENCH_IMAGE: &[&str] = &[
+    "curl",
+    "gzip",
+    "liblzma-dev",
+    "libssl-dev",
+    "libzstd-dev",
+    "nginx-light",
+    "pkg-config",
+    "time",
+    "zstd",
+];
 /// DHCP servers to measure beside, and a load generator (perfdhcp, in kea-admin).
 pub const BENCH_DHCP: &[&str] =
     &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];
+
+/// A web server to measure beside.
+pub const BENCH_SERVE: &[&str] = &["nginx-light"];
 
 /// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
 pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {

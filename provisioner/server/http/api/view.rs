@@ -145,7 +145,12 @@ pub fn text(event: &Event) -> String {
             let disks: Vec<String> = disks.iter().map(ToString::to_string).collect();
             format!("agent spends its licence on {}", disks.join(", "))
         }
-        Event::ConfigRendered { .. } => "config rendered and sealed, token minted".to_owned(),
+        Event::Challenged { .. } => "image on the medium; the server asks for pieces of it".to_owned(),
+        Event::ReadBack { .. } => "agent shows what it read back".to_owned(),
+        Event::NetbootServed { .. } => "boot script served: its operating system's own kernel".to_owned(),
+        Event::ConfigUrlMade { .. } => "one-shot URL of its config made, to be placed".to_owned(),
+        Event::ConfigAsked { file, .. } => format!("{file} of its config asked for by its URL"),
+        Event::ConfigRendered { .. } => "config rendered, token minted".to_owned(),
         Event::ConfigRefused { reason, .. } => format!("config not rendered: {reason}"),
         Event::StepEnded { step, outcome: Outcome::Done { .. }, .. } => format!("{step} done"),
         Event::StepEnded { step, outcome: Outcome::Failed { reason }, .. } => {
