@@ -39,10 +39,10 @@ fn rebooting(house: &House, provider_id: Option<&str>) -> Machine {
     let target = Target {
         image: None,
         place: None,
-        netboot: None,
-        by_url: None,
-        read_back: None,
         wipe: WipeMethod::Metadata,
+        by_url: None,
+        netboot: None,
+        read_back: None,
         token_ttl_ms: 0,
         join: Some(Join { watched: true, minter: None, node: Some(joined(provider_id)) }),
         ready_deadline_ms: 60_000,

@@ -62,9 +62,6 @@ async fn a_token_is_good_for_its_own_node_only_and_dead_with_its_claim() {
     // The machine is being installed: its token is live.
     let mut machine = house.owing("kubernetes", CLAIM);
     machine.phase = Phase::Installing;
-    let workflow = json!({ "id": uuid::Uuid::nil(), "kind": "provision", "profile": null, "target": null,
-        "tried": {}, "scripts": 0, "boots": 0, "done": ["write-image"] });
-    machine.workflow = Some(serde_json::from_value(workflow).unwrap());
     machine.boot = Some(provisioner::machine::state::BootGrant { hash: CLAIM.into(), expires: house.now() });
     machine.claim = Some(Claim { boot_hash: CLAIM.into(), public_key: String::new(), at: house.now() });
     let mut tx = house.db.write().await.unwrap();

@@ -51,9 +51,9 @@ fn ten_thousand_seeds() {
     assert!(totals.losses > seeds / 50, "{totals:?}");
     assert!(totals.fetched > seeds / 4 && totals.stolen > seeds / 200, "{totals:?}");
     assert!(totals.held > seeds, "{totals:?}");
+    assert!(totals.lies > seeds / 50, "{totals:?}");
     assert!(totals.minted > seeds / 2 && totals.revoked > seeds / 2, "{totals:?}");
     assert!(totals.outages > seeds / 4 && totals.left > seeds / 20, "{totals:?}");
-    assert!(totals.lies > seeds / 50, "{totals:?}");
     assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");
 }
 

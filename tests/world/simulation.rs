@@ -75,12 +75,12 @@ impl Totals {
         self.lies += other.lies;
         self.silent += other.silent;
         self.held += other.held;
+        self.fetched += other.fetched;
+        self.stolen += other.stolen;
         self.minted += other.minted;
         self.revoked += other.revoked;
         self.outages += other.outages;
         self.left += other.left;
-        self.fetched += other.fetched;
-        self.stolen += other.stolen;
     }
 }
 
@@ -128,9 +128,9 @@ pub struct World {
     pub(super) racks: Vec<Rack>,
     /// Boot ids and who claimed them with success (I5).
     claims: BTreeMap<String, String>,
-    pub(super) cluster: Cluster,
     /// One-shot URLs and who was given their config.
     pub(super) delivered: BTreeMap<String, String>,
+    pub(super) cluster: Cluster,
     pub(super) totals: Totals,
 }
 
@@ -156,8 +156,8 @@ impl World {
             server,
             racks,
             claims: BTreeMap::new(),
-            cluster: Cluster::default(),
             delivered: BTreeMap::new(),
+            cluster: Cluster::default(),
             totals: Totals::default(),
         };
         world.declare();

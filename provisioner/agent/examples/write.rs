@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let patience = Patience::default();
     let served = Served::new(http_client(&patience), base.clone(), patience, Arc::new(Log::default()));
-    let manifest = served.manifest(&Chunks { root: root.clone(), base: base.clone() })?;
+    let manifest = served.manifest(&Chunks { root: root.clone(), base: base.clone(), caches: Vec::new() })?;
     let mut device = BlockDevice::open(Path::new(target), 512)?;
     let processors = std::thread::available_parallelism()?.get();
     let most = pace::most(processors, hardware::free_memory_bytes(Path::new("/")), manifest.chunk_bytes);

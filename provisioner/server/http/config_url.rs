@@ -33,14 +33,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// From the making of a URL that stands in a boot script to its first fetch: kernel, initramfs and root file system come
 /// in between.
 pub const NETBOOT_URL_LIVES: Duration = crate::machine::wants::NETBOOT_WITHIN;
 
-/// An issuer that is away is waited for so long while the node holds its request open.
-const ISSUER_PATIENCE: Duration = Duration::from_secs(30);
-const ISSUER_PAUSE: Duration = Duration::from_secs(2);
+/// Ignition and cloud-init wait at least so long for an answer.
+const ISSUER_PATIENCE: Duration = Duration::from_secs(45);
+const ISSUER_PAUSE: Duration = Duration::from_secs(3);
 
 type Named = Path<(String, String, String)>;
 type Peer = ConnectInfo<SocketAddr>;
@@ -174,12 +175,25 @@ fn gone_for(refusal: Refusal) -> ApiError {
     ApiError::Gone("this address has been used".to_owned())
 }
 
+/// The address is used up with this answer, so that an issuer that is down is waited for here, as long as a client waits
+/// for an answer.
+async fn with_patience(app: &App, machine: &Machine) -> Result<std::result::Result<Rendered, String>> {
+    let until = Instant::now() + ISSUER_PATIENCE;
+    loop {
+        match minted::rendered(app, machine).await? {
+            Ok(rendered) => return Ok(Ok(rendered)),
+            Err(Unrendered::Later(_)) if Instant::now() < until => tokio::time::sleep(ISSUER_PAUSE).await,
+            Err(Unrendered::Later(reason) | Unrendered::Never(reason)) => return Ok(Err(reason)),
+        }
+    }
+}
+
 /// Mints and renders for who has won. Asked for another file of the same URL, the issuer gives the same token.
 async fn render(app: &App, machine: &Machine, url_hash: &str) -> Result<Config> {
     let (boot_hash, generation) = (url_hash.to_owned(), machine.generation);
-    let rendered = match patiently(app, machine).await? {
+    let rendered = match with_patience(app, machine).await? {
         Ok(rendered) => rendered,
-        Err(Unrendered::Later(reason) | Unrendered::Never(reason)) => {
+        Err(reason) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
             return Err(ApiError::internal(format!(
@@ -198,19 +212,6 @@ async fn render(app: &App, machine: &Machine, url_hash: &str) -> Result<Config> 
     // Refused where somebody else has asked meanwhile, or the workflow was cancelled: then nothing leaves.
     accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
     Ok(rendered.config)
-}
-
-/// A node that is told to come back would be the second to ask, so its issuer is waited for here.
-async fn patiently(app: &App, machine: &Machine) -> Result<std::result::Result<Rendered, Unrendered>> {
-    let began = app.engine().now();
-    loop {
-        match minted::rendered(app, machine).await? {
-            Err(Unrendered::Later(_)) if app.engine().now().since(began) < ISSUER_PATIENCE => {
-                tokio::time::sleep(ISSUER_PAUSE).await;
-            }
-            done => return Ok(done),
-        }
-    }
 }
 
 fn answer(config: &Config, file: &str) -> Result<Response> {

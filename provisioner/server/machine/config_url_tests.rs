@@ -46,18 +46,18 @@ fn installing() -> Machine {
         arguments: vec![],
     };
     machine.workflow = Some(Workflow {
+        leaving: Default::default(),
         id: Uuid::from_u128(5),
         kind: WorkflowKind::Provision,
         profile: Some("p".into()),
-        leaving: Default::default(),
         target: Some(Target {
-            join: None,
             image: None,
             place: None,
             netboot: Some(netboot),
             by_url: Some(ByUrl { tls: true, own_address: true, files: vec!["config".into()] }),
             wipe: WipeMethod::Metadata,
             read_back: None,
+            join: None,
             token_ttl_ms: 3_600_000,
             ready_deadline_ms: 60_000,
             kernel_arguments: vec![],

@@ -65,16 +65,6 @@ pub enum Event {
         licence: LicenceId,
         disks: Vec<DiskIdentity>,
     },
-    /// An issuer is about to be asked for the claim's token.
-    Minting {
-        generation: Generation,
-        owed: Owed,
-    },
-    /// The issuer did not answer; it is asked again.
-    IssuerDown {
-        generation: Generation,
-        reason: String,
-    },
     /// The agent says that the image is on the medium; this question was drawn for it.
     Challenged {
         boot_hash: String,
@@ -107,6 +97,16 @@ pub enum Event {
         generation: Generation,
         file: String,
         fetch: String,
+    },
+    /// An issuer is about to be asked for the claim's token.
+    Minting {
+        generation: Generation,
+        owed: Owed,
+    },
+    /// The issuer did not answer; it is asked again.
+    IssuerDown {
+        generation: Generation,
+        reason: String,
     },
     /// A config was rendered for the claim, or for the URL, with a token of this hash.
     ConfigRendered {

@@ -1,7 +1,7 @@
 //! A machine and its cluster: tokens that were asked for at an issuer, the node that may stand there, and how both end.
 
 use super::{
-    Act, Machine, Refusal, Time, config_url,
+    Act, Machine, Refusal, Time,
     lifecycle::{enter, failed, not_now, of_generation},
     state::{Joined, Leaving, Owed, TriedState, Workflow},
     wants::{IN_FLIGHT_MAX, LOCAL_PACE, Want},
@@ -61,7 +61,15 @@ fn is_live(machine: &Machine, minted_for: &str) -> bool {
     if let Some(token) = &machine.token {
         return token.boot_hash == minted_for;
     }
-    machine.minted_for() == Some(minted_for) && config_url::may_have_token(machine).is_ok()
+    let by_url = machine.target().is_some_and(|t| t.by_url.is_some());
+    let asked = machine.config_url.as_ref().is_some_and(|url| !url.fetched.is_empty());
+    let may_have_one = match machine.phase {
+        Phase::Installing => !by_url,
+        // The node itself has asked by its one-shot URL.
+        Phase::Rebooting => by_url && asked,
+        _ => false,
+    };
+    may_have_one && machine.minted_for() == Some(minted_for)
 }
 
 /// Tokens that nobody may use any more and that may be live at their issuer.

@@ -42,18 +42,18 @@ pub struct Machine {
     pub claim: Option<Claim>,
     pub licence: Option<Licence>,
     pub token: Option<Token>,
-    /// Tokens that were asked for at an issuer and may be live there until they are revoked or have outlived themselves.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub owed: Vec<Owed>,
-    /// The node that may stand in a cluster for this machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub joined: Option<Joined>,
     /// The challenge that the agent of this boot has to answer, or has answered.
     #[serde(default)]
     pub challenge: Option<Challenge>,
     /// The one-shot URL of the node's config, where it fetches that itself; at most one live.
     #[serde(default)]
     pub config_url: Option<ConfigUrl>,
+    /// Tokens that were asked for at an issuer and may be live there until they are revoked or have outlived themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<Owed>,
+    /// The node that may stand in a cluster for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
     /// When the agent was last heard, or the server began to listen for it; none while no agent does a step.
     #[serde(default)]
     pub heard: Option<Time>,
@@ -246,6 +246,30 @@ pub struct Token {
     pub expires: Time,
 }
 
+/// The one-shot URL of a node's config (design: the first fetch mints and wins). Never its text: only the hash of the
+/// 128 random bits in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigUrl {
+    /// [`provisioner_wire::BootId::hash`] of the random bits.
+    pub hash: String,
+    pub generation: Generation,
+    /// Nothing can be fetched for the first time after this.
+    pub expires: Time,
+    /// File → the fetch that won it. A file is given out once.
+    pub fetched: BTreeMap<String, String>,
+    /// Hashes of the URLs that this one has killed in its generation, oldest first. Nobody who boots as this machine can
+    /// ask one of them any more, unless two do.
+    #[serde(default)]
+    pub killed: Vec<String>,
+}
+
+impl ConfigUrl {
+    /// Whether it is this URL, or one that it has killed.
+    pub fn knows(&self, hash: &str) -> bool {
+        self.hash == hash || self.killed.iter().any(|killed| killed == hash)
+    }
+}
+
 /// What a workflow has to do with a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
@@ -305,30 +329,6 @@ pub enum Leaving {
     Forced,
 }
 
-/// The one-shot URL of a node's config (design: the first fetch mints and wins). Never its text: only the hash of the
-/// 128 random bits in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigUrl {
-    /// [`provisioner_wire::BootId::hash`] of the random bits.
-    pub hash: String,
-    pub generation: Generation,
-    /// Nothing can be fetched for the first time after this.
-    pub expires: Time,
-    /// File → the fetch that won it. A file is given out once.
-    pub fetched: BTreeMap<String, String>,
-    /// Hashes of the URLs that this one has killed in its generation, oldest first. Nobody who boots as this machine can
-    /// ask one of them any more, unless two do.
-    #[serde(default)]
-    pub killed: Vec<String>,
-}
-
-impl ConfigUrl {
-    /// Whether it is this URL, or one that it has killed.
-    pub fn knows(&self, hash: &str) -> bool {
-        self.hash == hash || self.killed.iter().any(|killed| killed == hash)
-    }
-}
-
 impl Machine {
     /// A node or a token of this machine may be in the cluster.
     pub fn needs_cluster(&self, name: &str) -> bool {
@@ -360,10 +360,10 @@ impl Machine {
             claim: None,
             licence: None,
             token: None,
-            owed: Vec::new(),
-            joined: None,
             challenge: None,
             config_url: None,
+            owed: Vec::new(),
+            joined: None,
             heard: None,
             report: None,
             version: 0,

@@ -147,15 +147,14 @@ impl Performer {
             Some(name) => Some(self.clusters.record(name.as_str()).await?),
             None => None,
         };
-        let cluster = cluster.as_ref();
-        let config =
-            os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name), cluster)
-                .map_err(|problems| {
-                    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    Failure::Lasting(lines.join("; "))
-                })?;
+        let site = (self.site)(&hardware.name);
+        let config = os::preflight(&self.templates, &profile, hardware, &site, cluster.as_ref());
+        let config = config.map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Failure::Lasting(lines.join("; "))
+        })?;
         let beside = self.beside(&profile).await?;
-        let target = plan::provision(&profile, hardware, image.wire(), beside, (&config, cluster))
+        let target = plan::provision(&profile, hardware, image.wire(), beside, (&config, cluster.as_ref()))
             .map_err(Failure::Lasting)?;
         os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
         if target.by_url.as_ref().is_some_and(|by_url| !by_url.tls) {
@@ -164,7 +163,7 @@ impl Performer {
                 "its config and token will be fetched by plain HTTP: who listens on the wire reads them"
             );
         }
-        if let Some(cluster) = cluster {
+        if let Some(cluster) = &cluster {
             self.clusters.could_mint(cluster, &profile, hardware).await?;
         }
         Ok(target)

@@ -158,7 +158,8 @@ mod tests {
         use MarkKind::*;
         let label = |at: usize| vec![(at, &b"LABELONE"[..]), (at + 24, b"LVM2 001")];
         let shared = |words: &'static [u8]| [label(512), vec![(5000, words)]].concat();
-        let table: Vec<(Vec<(usize, &[u8])>, &[MarkKind])> = vec![
+        type Row<'r> = (Vec<(usize, &'r [u8])>, &'r [MarkKind]);
+        let table: Vec<Row<'_>> = vec![
             (vec![], &[]),
             (vec![(0, MD)], &[RaidMember]),
             (vec![(4096, MD)], &[RaidMember]),

@@ -39,14 +39,16 @@ pub struct Options {
 pub fn main(options: &Options) -> Result<ExitCode> {
     let project = Project::here()?;
     packages::ensure(packages::BENCH_IMAGE)?;
-    let coreos = tools::cargo_tool(&project, tools::COREOS_INSTALLER)?;
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let coreos = match wanted("coreos-installer") {
+        true => tools::cargo_tool(&project, tools::COREOS_INSTALLER)?,
+        false => PathBuf::new(),
+    };
     let writer = our_writer(&project)?;
     let image = Image::make(&project)?;
     let _server = serve(&project, &image)?;
-    let writers: Vec<Writer> = writers::all(&writer, &coreos, &image)
-        .into_iter()
-        .filter(|writer| options.only.is_empty() || options.only.iter().any(|name| *name == writer.name))
-        .collect();
+    let writers: Vec<Writer> =
+        writers::all(&writer, &coreos, &image).into_iter().filter(|writer| wanted(&writer.name)).collect();
     let (rounds, cores) = if options.quick { (1, vec![4]) } else { (options.rounds, vec![1, 2, 4]) };
     let mut rows = Vec::new();
     for target in [Target::on_disk(&project)?, Target::in_memory()?] {

@@ -58,7 +58,7 @@ pub fn all(ours: &Path, coreos: &Path, image: &Image) -> Vec<Writer> {
             true,
         ),
         // The limit: the image's data alone, from memory, written by one process with direct I/O.
-        row("raw-write", "raw-write", format!("dd if={} {dd}", data.display()), false),
+        row("raw-write", "raw-write", format!("{dd} if={}", data.display()), false),
     ]
 }
 
@@ -66,7 +66,7 @@ impl Writer {
     /// On the first so many processors.
     pub fn run(&self, target: &Path, cores: usize) -> Result<Used> {
         let last = cores.saturating_sub(1);
-        let line = format!("set -o pipefail; T={}; {}; sync $T", target.display(), self.line);
+        let line = format!("set -eo pipefail; T={}; {}; sync $T", target.display(), self.line);
         let report = tempfile::NamedTempFile::new().context("a file for the figures")?;
         let mut command = Command::new("taskset");
         command.args(["-c", &format!("0-{last}"), "/usr/bin/time", "-f", "%e %U %S %M", "-o"]);
