@@ -180,3 +180,38 @@ async fn a_k3s_agent_gets_a_token_of_its_own_and_a_server_the_servers() {
     assert_eq!(issued(&server, "k3s_token"), "K10aa::server:canary");
     assert_eq!(double.all(Kind::Secret).len(), 1, "nothing is minted for a server");
 }
+
+#[tokio::test]
+async fn a_talos_worker_gets_a_kubernetes_token_of_its_own_and_no_key() {
+    let double = Double::start().await;
+    let mut with = record(&double);
+    with["talos"] = json!({ "secrets": "stored" });
+    let bundle = talos_bundle();
+    let secrets = [("kubernetes-credentials", super::SERVICE_ACCOUNT), ("talos-secrets", bundle.as_str())];
+    let house = House::new(with, &secrets).await;
+    let worker = house.mint(&profile("talos", json!({})), CLAIM).await.unwrap();
+    assert_eq!(issued(&worker, "cluster_token"), worker.token.reveal());
+    assert_eq!(double.all(Kind::Secret).len(), 1);
+    assert!(worker.issued.iter().all(|(name, _)| !name.ends_with("_key")));
+    let role = json!({ "role": "control-plane" });
+    let control = house.mint(&profile("talos", role), &"3".repeat(64)).await.unwrap();
+    assert_eq!(issued(&control, "cluster_token"), "abcdef.0123456789abcdef");
+    assert!(control.issued.iter().any(|(name, _)| name == "cluster_ca_key"));
+    assert_eq!(double.all(Kind::Secret).len(), 1, "nothing is minted for a control plane machine");
+}
+
+/// As `talosctl gen secrets` writes it.
+fn talos_bundle() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca = rcgen::CertificateParams::new(vec!["ca".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let pair = json!({ "crt": STANDARD.encode(ca.pem()), "key": STANDARD.encode(key.serialize_pem()) });
+    let bundle = json!({
+        "cluster": { "id": STANDARD.encode([1; 32]), "secret": STANDARD.encode([2; 32]) },
+        "secrets": { "bootstraptoken": "abcdef.0123456789abcdef",
+            "secretboxencryptionsecret": STANDARD.encode([3; 32]) },
+        "trustdinfo": { "token": "ghijkl.0123456789abcdef" },
+        "certs": { "etcd": pair, "k8s": pair, "k8saggregator": pair, "k8sserviceaccount": { "key": pair["key"] },
+            "os": pair },
+    });
+    serde_saphyr::to_string(&bundle).unwrap()
+}

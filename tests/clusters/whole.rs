@@ -2,7 +2,7 @@
 //! again; and no token or credential anywhere but on the machine's disk.
 
 use super::{
-    double::{Double, SERVICE_ACCOUNT},
+    double::{Double, Fault, SERVICE_ACCOUNT},
     objects::Kind,
 };
 use crate::crash::site::{NAME, Site};
@@ -25,6 +25,15 @@ fn until<T>(site: &Site, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+fn files(double: &Double) -> [(&'static str, String); 2] {
+    let cluster = json!({ "name": "lab", "endpoint": double.url, "ca_certificate": double.ca,
+        "kubernetes": { "credentials": { "file": "cluster-token" } } });
+    [
+        ("hardware/clusters/lab.yaml", cluster.to_string()),
+        ("hardware/cluster-token", SERVICE_ACCOUNT.to_owned()),
+    ]
+}
+
 fn phase(site: &Site) -> String {
     let machine: Value =
         serde_json::from_str(&site.api(reqwest::Method::GET, &format!("/api/v1/machines/{NAME}"))).unwrap();
@@ -35,13 +44,7 @@ fn phase(site: &Site) -> String {
 fn a_machine_joins_with_a_token_that_is_nowhere_else_and_leaves() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let double = runtime.block_on(Double::start());
-    // Away at first: the server waits for the issuer, and says so.
-    let cluster = json!({ "name": "lab", "endpoint": double.url, "ca_certificate": double.ca,
-        "kubernetes": { "credentials": { "file": "cluster-token" } } });
-    let files = [
-        ("hardware/clusters/lab.yaml", cluster.to_string()),
-        ("hardware/cluster-token", SERVICE_ACCOUNT.to_owned()),
-    ];
+    let files = files(&double);
     let mut site = Site::with(400, None, PROFILE, &files);
     let mut asked = false;
     until(&site, "installed", || {
@@ -75,6 +78,8 @@ fn a_machine_joins_with_a_token_that_is_nowhere_else_and_leaves() {
         .concat();
     assert!(shown.contains("stored"), "{shown}");
     site.end();
+    let log = site.written().pop().unwrap().1;
+    assert!(String::from_utf8_lossy(&log).contains("TRACE"), "the log does not say everything");
     let (_, half) = token.split_once('.').unwrap();
     for canary in [token.as_str(), half, SERVICE_ACCOUNT] {
         assert!(!shown.contains(canary) && !events.contains(canary), "{canary} is shown by the API");
@@ -83,4 +88,26 @@ fn a_machine_joins_with_a_token_that_is_nowhere_else_and_leaves() {
             assert!(!found, "{canary} is in {}", path.display());
         }
     }
+}
+
+/// The Secret is made, its answer never comes, and the workflow is cancelled meanwhile.
+#[test]
+fn a_workflow_that_is_cancelled_while_its_token_is_made_leaves_none() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let double = runtime.block_on(Double::start());
+    let mut site = Site::with(401, None, PROFILE, &files(&double));
+    let mut asked = false;
+    until(&site, "asked", || {
+        asked = asked || site.ask_to_provision();
+        // The pre-flight's dry run is over.
+        (asked && double.asked("POST", "/api/v1/namespaces/kube-system/secrets") > 0).then_some(())
+    });
+    double.fault([Fault::Status(503), Fault::Unanswered]);
+    until(&site, "made", || (double.all(Kind::Secret).len() == 1).then_some(()));
+    assert_eq!(site.machine.installs(), 0, "there is no config without its token");
+    site.api(reqwest::Method::POST, &format!("/api/v1/machines/{NAME}/cancel"));
+    until(&site, "revoked", || double.all(Kind::Secret).is_empty().then_some(()));
+    assert_eq!(phase(&site), "failed");
+    assert_eq!(site.machine.installs(), 0);
+    site.end();
 }

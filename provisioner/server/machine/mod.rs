@@ -21,4 +21,6 @@ pub use time::Time;
 #[cfg(test)]
 mod config_url_tests;
 #[cfg(test)]
+mod join_tests;
+#[cfg(test)]
 mod tests;
