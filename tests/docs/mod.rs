@@ -102,7 +102,7 @@ fn every_command_shown_is_known_with_its_options() {
 
 /// The subcommand answers `--help`, and each option of the line stands in that answer.
 fn check_command(page: &Path, words: &[String]) {
-    let groups = ["machine", "profile", "image", "workflow"];
+    let groups = ["cluster", "config", "machine", "profile", "image", "wipe-certificate", "workflow"];
     let depth = if words.first().is_some_and(|w| groups.contains(&w.as_str())) { 2 } else { 1 };
     let subcommand: Vec<&String> = words.iter().take(depth).collect();
     let answer =

@@ -87,6 +87,9 @@ pub const RULES: &[(Method, &str, Role)] = &[
     (Method::GET, "/api/v1/images/{name}", Role::Viewer),
     (Method::PUT, "/api/v1/images/{name}", Role::Admin),
     (Method::DELETE, "/api/v1/images/{name}", Role::Admin),
+    (Method::GET, "/api/v1/images/{name}/state", Role::Viewer),
+    (Method::POST, "/api/v1/images/{name}/verify", Role::Operator),
+    (Method::POST, "/api/v1/images-gc", Role::Admin),
 ];
 
 fn needed(method: &Method, route: Option<&MatchedPath>) -> Option<Role> {
