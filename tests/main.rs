@@ -12,6 +12,7 @@ mod docs;
 mod doctor;
 mod fuzz;
 mod install;
+mod os;
 mod postgres;
 mod refusals;
 mod sources;

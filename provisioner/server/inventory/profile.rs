@@ -66,6 +66,11 @@ impl Profile {
 pub enum OperatingSystem {
     /// Any image whose cloud-init reads a NoCloud seed.
     CloudInit,
+    Talos,
+    Flatcar,
+    FedoraCoreos,
+    Bottlerocket,
+    Kairos,
 }
 
 /// All that are given must hold for a disk to match. Texts are compared without regard to case.

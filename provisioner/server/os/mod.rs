@@ -3,8 +3,15 @@
 //! One file an operating system: its validator, with the place and the system's own words in each error. [`preflight`]
 //! does all of it with a token that opens nothing, before any power change.
 
+mod bottlerocket;
+mod butane;
 mod cloud_init;
 mod context;
+mod document;
+mod ignition;
+mod kairos;
+mod netdog;
+pub mod talos;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
@@ -34,8 +41,10 @@ pub fn config(
     let files = templates
         .render(profile.template.as_str(), &context, &[token.reveal()])
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
-    let config = Config { files: files.into_iter().map(file).collect() };
-    validate(profile.os, &config).map_err(|problems| redacted(problems, token))?;
+    let mut config = Config { files: files.into_iter().map(file).collect() };
+    finish(profile, hardware, &mut config)
+        .and_then(|()| validate(profile.os, &config))
+        .map_err(|problems| redacted(problems, token))?;
     Ok(config)
 }
 
@@ -49,6 +58,15 @@ pub fn preflight(
     config(templates, profile, hardware, Generation(0), site, &builtin::dummy()).map(|_| ())
 }
 
+/// From what an operator writes to what the operating system reads: Talos' patches, Butane's YAML.
+fn finish(profile: &Profile, hardware: &Hardware, config: &mut Config) -> Result<(), Vec<Problem>> {
+    match profile.os {
+        OperatingSystem::Talos => talos::patched(config, profile, &hardware.values),
+        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ignition::transpiled(profile.os, config),
+        _ => Ok(()),
+    }
+}
+
 /// Whether `os` will take these files. The place of a problem is `FILE:LINE:COLUMN` in the rendered file.
 pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
@@ -59,6 +77,10 @@ pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>
     }
     match os {
         OperatingSystem::CloudInit => cloud_init::validate(config, &mut problems),
+        OperatingSystem::Talos => talos::validate(config, &mut problems),
+        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ignition::validate(config, &mut problems),
+        OperatingSystem::Bottlerocket => bottlerocket::validate(config, &mut problems),
+        OperatingSystem::Kairos => kairos::validate(config, &mut problems),
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
