@@ -14,7 +14,7 @@ fn its_own_keys_are_known_and_others_refused() {
         ("  auto: true", "  autos: true", "config:7:10: Kairos knows no install autos"),
         ("device: auto", "device: sda", "config:6:11: install.device"),
         ("auto: true", "auto: \"yes\"", "config:7:9: install.auto"),
-        ("boot.after", "bot.after", "config:13:5: Kairos runs no stage"),
+        ("boot.after", "bot.after", "config:14:5: Kairos runs no stage"),
         ("reboot: true", "reboot: true\n  poweroff: true", "config:9:13: "),
     ] {
         let problems = refused(Kairos, "config", &good.replace(from, to));

@@ -3,6 +3,7 @@
 mod bottlerocket;
 mod ignition;
 mod kairos;
+mod samples;
 mod talos;
 
 use provisioner::{inventory::OperatingSystem, os::validate};

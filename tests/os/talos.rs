@@ -36,7 +36,7 @@ fn mistakes_are_named_with_their_place() {
     assert_eq!(refused(Talos, "config", good), Vec::<String>::new());
     for (from, to, place) in [
         ("type: worker", "type: node", "config:3:9: "),
-        ("type: worker", "tpye: worker", "config:3:3: "),
+        ("type: worker", "tpye: worker", "config:3:3: machine: Additional"),
         ("endpoint: https://c:6443", "endpoint: 5", "config:6:15: "),
         ("version: v1alpha1\n", "", "config:1:1: version"),
         ("cluster:\n", "---\nkind: NoSuchConfig\nother:\n", "config:5:7: Talos knows no document"),
@@ -51,6 +51,7 @@ fn pruned(value: Value) -> Option<Value> {
     match value {
         Value::Null | Value::Bool(false) => None,
         Value::String(text) if text.is_empty() => None,
+        Value::String(text) if text.starts_with("https://") => Some(text.trim_end_matches('/').into()),
         Value::Object(map) => {
             let map: serde_json::Map<_, _> =
                 map.into_iter().filter_map(|(k, v)| Some((k, pruned(v)?))).collect();

@@ -1,7 +1,8 @@
-//! What a template sees: `machine`, `values`, `server`, `token`. docs/templates.md lists it for authors.
+//! What a template sees: `machine`, `values`, `server`, `network`, `token`. docs/templates.md lists it for authors.
 
+use super::network::Forms;
 use crate::{
-    inventory::{Hardware, Nic, Profile, Values},
+    inventory::{Hardware, Nic, Profile, Values, network::Network},
     token::PlainToken,
 };
 use provisioner_wire::{Generation, Mac};
@@ -26,6 +27,7 @@ pub(super) struct Context<'a> {
     machine: Machine<'a>,
     values: Values,
     server: &'a Site,
+    network: Forms,
     token: &'a str,
 }
 
@@ -105,6 +107,10 @@ impl<'a> Context<'a> {
             nics: hardware.nics.iter().map(NicView::new).collect(),
             nic: hardware.primary_nic().map(NicView::new),
         };
-        Self { machine, values: profile.values_of(hardware), server: site, token: token.reveal() }
+        let network = match &hardware.network {
+            Some(network) => Forms::new(network, true),
+            None => Forms::new(&Network::of_nics(&hardware.nics), false),
+        };
+        Self { machine, values: profile.values_of(hardware), server: site, network, token: token.reveal() }
     }
 }

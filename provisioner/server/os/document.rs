@@ -37,10 +37,28 @@ pub(super) fn at(file: &ConfigFile, places: &Located, pointer: &str, message: im
 
 /// The file as one YAML mapping, or a problem.
 pub(super) fn parse(file: &ConfigFile, problems: &mut Vec<Problem>) -> Option<(Value, Located)> {
+    parse_with(strict, file, problems)
+}
+
+/// The same with `0644` as an octal number, as Butane reads it.
+pub(super) fn parse_octal(file: &ConfigFile, problems: &mut Vec<Problem>) -> Option<(Value, Located)> {
+    let options = || {
+        let mut options = strict();
+        options.legacy_octal_numbers = true;
+        options
+    };
+    parse_with(options, file, problems)
+}
+
+fn parse_with(
+    options: impl Fn() -> serde_saphyr::Options,
+    file: &ConfigFile,
+    problems: &mut Vec<Problem>,
+) -> Option<(Value, Located)> {
     let read = || -> Result<(Value, Located), serde_saphyr::Error> {
         Ok((
-            serde_saphyr::from_str_with_options(&file.contents, strict())?,
-            serde_saphyr::from_str_with_options(&file.contents, strict())?,
+            serde_saphyr::from_str_with_options(&file.contents, options())?,
+            serde_saphyr::from_str_with_options(&file.contents, options())?,
         ))
     };
     match read() {

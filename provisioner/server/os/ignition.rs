@@ -3,7 +3,7 @@
 
 use super::{
     butane,
-    document::{at, check_schema, parse},
+    document::{at, check_schema, parse, parse_octal},
 };
 use crate::inventory::{Located, OperatingSystem, Problem};
 use jsonschema::Validator;
@@ -46,7 +46,7 @@ fn variant(os: OperatingSystem) -> &'static str {
 pub(super) fn transpiled(os: OperatingSystem, config: &mut Config) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
     for file in &mut config.files {
-        let Some((value, places)) = parse(file, &mut problems) else { continue };
+        let Some((value, places)) = parse_octal(file, &mut problems) else { continue };
         if value.get("variant").is_none() {
             continue;
         }

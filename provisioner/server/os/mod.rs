@@ -10,7 +10,9 @@ mod context;
 mod document;
 mod ignition;
 mod kairos;
+mod lint;
 mod netdog;
+mod network;
 pub mod talos;
 mod templates;
 
@@ -44,6 +46,7 @@ pub fn config(
     let mut config = Config { files: files.into_iter().map(file).collect() };
     finish(profile, hardware, &mut config)
         .and_then(|()| validate(profile.os, &config))
+        .and_then(|()| linted(profile, hardware, &config))
         .map_err(|problems| redacted(problems, token))?;
     Ok(config)
 }
@@ -65,6 +68,12 @@ fn finish(profile: &Profile, hardware: &Hardware, config: &mut Config) -> Result
         OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ignition::transpiled(profile.os, config),
         _ => Ok(()),
     }
+}
+
+fn linted(profile: &Profile, hardware: &Hardware, config: &Config) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    lint::lint(profile, hardware, config, &mut problems);
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// Whether `os` will take these files. The place of a problem is `FILE:LINE:COLUMN` in the rendered file.

@@ -53,6 +53,7 @@ pub const TESTS: &[&str] = &[
     "dosfstools",
     "e2fsprogs",
     "gdisk",
+    "ignition",
     "iproute2",
     "isc-dhcp-client",
     "isc-dhcp-relay",
