@@ -63,7 +63,7 @@ fn v2(network: &Network, renamed: bool) -> Value {
             "ethernets"
         } else if let Some(bond) = &link.bond {
             put("interfaces", json!(texts(&bond.members)));
-            put("parameters", json!({ "mode": bond.mode.word(), "mii-monitor-interval": 100 }));
+            put("parameters", json!({ "mode": bond.mode.word(), "mii-monitor-interval": "100" }));
             "bonds"
         } else if let Some(vlan) = &link.vlan {
             put("id", vlan.id.into());
