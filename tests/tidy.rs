@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bmc", &["machine"]),
     ("secret", &["machine", "token"]),
     ("store", &["machine", "inventory", "token"]),
+    ("cluster", &["machine", "inventory", "token", "secret", "store", "clock"]),
     (
         "workflow",
         &[
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "inventory",
             "store",
             "bmc",
+            "cluster",
             "image",
             "token",
             "render",
@@ -58,6 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["dhcp", "image", "inventory", "tftp"]),
+    ("pull_through", &["http", "image"]),
     ("cli", &["config", "serve", "inventory"]),
     ("clock", &["machine"]),
     ("crash", &[]),
@@ -65,6 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "serve",
         &[
             "machine",
+            "cluster",
             "inventory",
             "store",
             "render",
@@ -183,6 +187,8 @@ fn the_pure_rooms_touch_no_world() {
         "machine",
         "render",
         "token",
+        "cluster/address.rs",
+        "cluster/node.rs",
         "doctor",
         "dhcp/answer.rs",
         "dhcp/lease.rs",

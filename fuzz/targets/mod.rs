@@ -4,8 +4,12 @@
 
 pub mod dhcp4;
 pub mod dhcp6;
+pub mod format;
+pub mod manifest;
+pub mod qcow2;
 pub mod range;
 pub mod script;
+pub mod table;
 pub mod tftp;
 
 use std::{
@@ -21,8 +25,12 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const ALL: &[Target] = &[
     ("dhcp4", dhcp4::run),
     ("dhcp6", dhcp6::run),
+    ("format", format::run),
+    ("manifest", manifest::run),
+    ("qcow2", qcow2::run),
     ("range", range::run),
     ("script", script::run),
+    ("table", table::run),
     ("tftp", tftp::run),
 ];
 

@@ -18,25 +18,32 @@ pub fn run(data: &[u8]) {
             None => Argument::Word(word.to_owned()),
         })
         .collect();
-    let empty = lines(&plain, Script::Agent { arguments: Vec::new(), door: Door::Plain })
-        .expect("no arguments are refused");
-    for builder in [plain, builder] {
-        let script = Script::Agent { arguments: arguments.clone(), door: Door::Plain };
-        let Some(made) = lines(&builder, script) else { continue };
-        assert_eq!(made.len(), empty.len(), "a value has made a line");
-        for (made, empty) in made.iter().zip(&empty) {
-            assert_eq!(
-                made.matches("${").count(),
-                empty.matches("${").count(),
-                "a value is expanded: {made}"
-            );
-            assert_eq!(
-                made.matches("||").count(),
-                empty.matches("||").count(),
-                "a value is a command: {made}"
-            );
-            assert!(made.len() < 4096, "a line of {} bytes", made.len());
+    let agent = |arguments: &[Argument]| Script::Agent { arguments: arguments.to_vec(), door: Door::Plain };
+    let url = text.rsplit('\u{1}').next().unwrap_or_default().to_owned();
+    let netboot = |arguments: &[Argument]| {
+        let (kernel, initramfs) = (url.clone(), vec![url.clone()]);
+        Script::Netboot { kernel, initramfs, authority: None, arguments: arguments.to_vec() }
+    };
+    let other = |arguments: &[Argument]| {
+        let (kernel, initramfs) = ("http://h/k".to_owned(), vec!["http://h/i".to_owned()]);
+        Script::Netboot { kernel, initramfs, authority: None, arguments: arguments.to_vec() }
+    };
+    for builder in [plain.clone(), builder] {
+        for (script, good) in [(agent(&arguments), agent(&[])), (netboot(&arguments), other(&[]))] {
+            let empty = lines(&plain, good).expect("no arguments are refused");
+            held_to(&builder, script, &empty);
         }
+    }
+}
+
+/// The script has no more lines, commands and expansions than it has without any value.
+fn held_to(builder: &Builder, script: Script, empty: &[String]) {
+    let Some(made) = lines(builder, script) else { return };
+    assert_eq!(made.len(), empty.len(), "a value has made a line");
+    for (made, empty) in made.iter().zip(empty) {
+        assert_eq!(made.matches("${").count(), empty.matches("${").count(), "a value is expanded: {made}");
+        assert_eq!(made.matches("||").count(), empty.matches("||").count(), "a value is a command: {made}");
+        assert!(made.len() < 4096, "a line of {} bytes", made.len());
     }
 }
 

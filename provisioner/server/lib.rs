@@ -4,6 +4,7 @@
 pub mod bmc;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod crash;
 pub mod dhcp;
@@ -13,6 +14,7 @@ pub mod image;
 pub mod inventory;
 pub mod machine;
 pub mod os;
+pub mod pull_through;
 pub mod render;
 pub mod secret;
 pub mod serve;

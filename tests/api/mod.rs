@@ -4,8 +4,10 @@
 mod agents;
 mod boots;
 mod cli;
+mod config_urls;
 mod firmware_tls;
 mod guarded;
+mod ignition;
 mod played;
 mod records;
 mod story;
@@ -13,7 +15,10 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder, tls},
+    http::{
+        self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder,
+        short_way::ShortWay, tls,
+    },
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,
@@ -70,6 +75,14 @@ impl Server {
         let (plain_url, tls_url) =
             (format!("http://{}", plain.address()), format!("https://{}", secure.address()));
         let builder = Builder::new(&plain_url).unwrap();
+        let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
+        let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
+        let settings = Settings {
+            plain_url: plain_url.clone(),
+            tls_url: tls_url.clone(),
+            ca_pem: String::from_utf8(ca.clone()).unwrap(),
+            ..settings
+        };
         let app = App::new(Parts {
             engine: engine.clone(),
             key: PrivateKey::from_bytes([5; 32]),
@@ -78,12 +91,12 @@ impl Server {
             live: Live::default(),
             boot_plane: Arc::new(http::boot_plane::NoBootPlane::default()),
             fleet,
-            settings: Settings { plain_url: plain_url.clone(), ..settings },
+            settings,
         });
-        let config = tls::server_config(folder.path(), "127.0.0.1", clock.now()).unwrap();
-        tokio::spawn(plain.plain(http::plain(&app, axum::Router::new()), std::future::pending()));
+        let routes = http::plain(&app, axum::Router::new());
+        let short_way = ShortWay::new(&app);
+        tokio::spawn(plain.plain_with_chunks(routes, short_way, std::future::pending()));
         tokio::spawn(secure.tls(config, http::tls(&app, None), std::future::pending()));
-        let ca = std::fs::read(tls::ca_file(folder.path())).unwrap();
         let http = reqwest::Client::builder()
             .add_root_certificate(reqwest::Certificate::from_pem(&ca).unwrap())
             .tls_built_in_root_certs(false)
@@ -99,6 +112,10 @@ impl Server {
 
     pub fn pass(&self, span: Duration) {
         self.later.fetch_add(i64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn pass_back(&self, span: Duration) {
+        self.later.fetch_sub(i64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// One API request as the admin: status and JSON (or text as a JSON string).

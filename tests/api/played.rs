@@ -4,21 +4,26 @@ use super::{MAC, Server};
 use provisioner::{
     http::{
         checked,
-        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered},
+        content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered, Unrendered},
         error::Problem,
     },
-    machine::{Act, ActResult, Machine, Time, state::Target},
+    machine::{
+        Act, ActResult, Machine, Time,
+        join::dead,
+        state::{ByUrl, Netboot, Target},
+    },
     workflow,
 };
 use provisioner_wire::{
-    BootId, MachineName,
+    BootId,
     channel::{AUTHORIZATION, Channel, PrivateKey, config_context},
-    chunks::Sha,
+    chunks::{Chunks, Sha},
     order::{
         Claim, Config, ConfigFile, Image, ImageFormat, LicenceId, PartitionSelector, Place, SealedConfig,
         WipeMethod, cmdline, path,
     },
     report::{Disk, HardwareReport},
+    wipe::SignedCertificate,
 };
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
@@ -39,15 +44,41 @@ impl workflow::Hands for Hands {
     fn perform(&self, machine: Machine, act: Act) -> Pin<Box<dyn Future<Output = ActResult> + Send + '_>> {
         Box::pin(async move {
             match act {
-                Act::Preflight => ActResult::Preflighted { target: Box::new(target()) },
+                Act::Preflight => ActResult::Preflighted { target: Box::new(target_of(&machine)) },
                 Act::ChooseDisks => {
                     let disks = machine.report.iter().flat_map(|r| &r.disks).map(Disk::identity).collect();
                     ActResult::DisksChosen { licence: LicenceId(Uuid::new_v4()), disks }
                 }
-                Act::NetworkBoot | Act::PowerOff => ActResult::Done,
+                Act::NetworkBoot | Act::PowerOff | Act::Leave => ActResult::Done,
+                Act::Revoke => {
+                    let minted_for = dead(&machine).map(|owed| owed.minted_for.clone()).collect();
+                    ActResult::Revoked { minted_for }
+                }
+                Act::AwaitReady => ActResult::Failed { reason: "nobody looks".into() },
             }
         })
     }
+}
+
+/// As the profile's name says: `netboot…` or `by-url…`, with `-tls` by HTTPS only, with `-own` from its own address only.
+fn target_of(machine: &Machine) -> Target {
+    let name = machine.workflow.as_ref().and_then(|w| w.profile.clone()).unwrap_or_default();
+    let mut target = target();
+    if !name.starts_with("netboot") && !name.starts_with("by-url") {
+        return target;
+    }
+    let (tls, own_address) = (name.contains("-tls"), name.contains("-own"));
+    target.by_url = Some(ByUrl { tls, own_address, files: vec!["user-data".into()] });
+    let ignition = name.starts_with("netboot") || name.contains("-ignition");
+    let os = if ignition { "flatcar" } else { "cloud-init" };
+    target.profile =
+        json!({ "name": name, "image": "debian-12", "os": os, "template": "debian", "role": "worker" });
+    if let Some(kernel) = target.image.take_if(|_| name.starts_with("netboot")) {
+        let initramfs = vec![Image { url: "/images/initramfs".into(), ..kernel.clone() }];
+        target.netboot =
+            Some(Netboot { kernel, initramfs, rootfs: None, arguments: vec!["console=ttyS0".into()] });
+    }
+    target
 }
 
 fn target() -> Target {
@@ -60,11 +91,15 @@ fn target() -> Target {
             size_bytes: 10,
             raw_sha256: None,
             raw_size_bytes: None,
-            chunks: None,
+            chunks: Some(Chunks { root: "cd".repeat(32), base: "/images".into(), caches: vec![] }),
         }),
         place: Some(Place { partition: PartitionSelector::Number(1), directory: "/seed".into() }),
+        netboot: None,
+        by_url: None,
         wipe: WipeMethod::Metadata,
+        read_back: None,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 600_000,
         kernel_arguments: vec!["quiet".into()],
         profile: json!({}),
@@ -84,9 +119,20 @@ pub fn token_of(boot_hash: &str) -> String {
     format!("canary-token.{}", &boot_hash[..16])
 }
 
+/// A config that writes the token to a file.
+fn ignition(token: &str) -> String {
+    let source = format!("data:,{token}");
+    let file = json!({ "path": "/etc/node/token", "mode": 0o600, "contents": { "source": source } });
+    json!({ "ignition": { "version": "3.3.0" }, "storage": { "files": [file] } }).to_string()
+}
+
 impl Content for PlayedContent {
-    fn piece(&self, _: Piece, _: &Sha) -> Option<PathBuf> {
-        None
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Ok(SignedCertificate { certificate, signature: "played".into(), public_key: "played".into() })
+    }
+
+    fn piece(&self, _: Piece, sha256: &Sha) -> Option<PathBuf> {
+        Some(self.folder.join(format!("chunk-{sha256}"))).filter(|file| file.exists())
     }
 
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
@@ -113,16 +159,23 @@ impl Content for PlayedContent {
         })
     }
 
-    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>> {
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, Unrendered>> {
         Box::pin(async move {
             let profile = machine.workflow.as_ref().and_then(|w| w.profile.as_deref());
             if profile == Some("unmintable") {
-                return Err("the issuer does not answer".to_owned());
+                return Err("the issuer does not answer".into());
             }
-            let token = token_of(&machine.claim.as_ref().unwrap().boot_hash);
+            if profile == Some("netboot-slow") {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            let token = token_of(machine.minted_for().unwrap());
             let expires =
                 machine.token.as_ref().map_or(now + std::time::Duration::from_secs(3600), |t| t.expires);
-            let file = ConfigFile { name: "user-data".into(), contents: token.clone(), mode: 0o600 };
+            let contents = match profile {
+                Some(name) if name.contains("-ignition") => ignition(&token),
+                _ => token.clone(),
+            };
+            let file = ConfigFile { name: "user-data".into(), contents, mode: 0o600 };
             Ok(Rendered {
                 config: Config { files: vec![file] },
                 token_hash: sha(&token),
@@ -136,7 +189,7 @@ impl Content for PlayedContent {
         Box::pin(async move { Some(self.folder.join(sha256)).filter(|f| f.exists()) })
     }
 
-    fn seal(&self, _: &MachineName, _: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
+    fn seal(&self, _: &str, _: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
         Ok(secret.expose_secret().bytes().map(|b| b ^ 0x55).collect())
     }
 }

@@ -3,7 +3,7 @@
 use super::{MAC, Server, played::token_of};
 use provisioner_wire::machine::Phase;
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn phone_home(server: &Server, base: &str, name: &str, token: &str) -> (StatusCode, String) {
     let url = format!("{base}/node/v1/{name}/ready");
@@ -77,9 +77,48 @@ async fn release(server: &Server) {
     assert_eq!(order["order"], "wipe", "{order}");
     let body = json!({ "generation": 2, "licence": order["licence"], "disks": order["disks"] });
     assert_eq!(agent.say("/agent/v1/licence", &body).await.0, 200);
-    assert_eq!(agent.done(2, "wipe").await.0, 200);
+    let disk = &order["disks"][0];
+    let wiped = |done: &str, disk: &Value| {
+        let sampled = json!({ "places": 256, "bytes_each": 65536, "with_data_before": 9, "zero_now": 9, "changed_now": 0 });
+        let wiped = json!({ "disk": disk, "model": "X", "asked": "metadata", "done": done, "sampled": sampled, "seconds": 3 });
+        json!({ "generation": 2, "step": "wipe", "outcome": { "done": {} }, "wiped": [wiped] })
+    };
+    let result = "/agent/v1/result";
+    assert_eq!(agent.say(result, &wiped("metadata", disk)).await.0, 200);
+    // Told again, also with other words and another disk: what is signed stays, and nothing comes to it.
+    let other = json!({ "wwn": null, "serial": "STOLEN", "size_bytes": 5 });
+    for again in [wiped("metadata", disk), wiped("nvme-format-erase", disk), wiped("metadata", &other)] {
+        assert_eq!(agent.say(result, &again).await.0, 200);
+    }
     assert_eq!(agent.done(2, "power-off").await.0, 200);
     server.until("node-1", |m| m.phase == Phase::Available).await;
+    let all = server.get("/api/v1/wipe-certificates?machine=node-1").await;
+    assert_eq!(all.as_array().unwrap().len(), 1, "{all:#}");
+    let one = server.get(&format!("/api/v1/wipe-certificates/{}", all[0]["id"].as_str().unwrap())).await;
+    assert_eq!(one, all[0]);
+    let said: Value = serde_json::from_str(one["certificate"].as_str().unwrap()).unwrap();
+    assert_eq!((&said["machine"], &said["generation"]), (&json!("node-1"), &json!(2)));
+    assert_eq!((&said["wiped"]["done"], &said["wiped"]["disk"]), (&json!("metadata"), disk));
+    assert!(said["begun_ms"].is_i64() && said["ended_ms"].is_i64(), "{said}");
+    assert_eq!(server.get("/api/v1/wipe-certificates?machine=other").await, json!([]));
+}
+
+/// An agent whose report does not say what was asked for has not wiped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wipe_that_says_nothing_of_its_disks_has_failed() {
+    let server = Server::start().await;
+    server.declare("node-1", MAC).await;
+    assert_eq!(server.post("/api/v1/machines/node-1/release").await.0, 200);
+    server.until("node-1", |m| m.phase == Phase::Powering).await;
+    let agent = server.boot(MAC).await;
+    assert_eq!(agent.claim().await.0, 200);
+    let order = agent.order().await;
+    let body = json!({ "generation": 1, "licence": order["licence"], "disks": order["disks"] });
+    assert_eq!(agent.say("/agent/v1/licence", &body).await.0, 200);
+    assert_eq!(agent.done(1, "wipe").await.0, 200);
+    let failed = server.until("node-1", |m| m.phase == Phase::Failed).await;
+    assert!(failed.reason.contains("does not say what it has done to the disk"), "{}", failed.reason);
+    assert_eq!(server.get("/api/v1/wipe-certificates").await, json!([]));
 }
 
 /// Canaries: what was secret in this run stands in no file of the server but its own.

@@ -6,7 +6,7 @@ use provisioner::{
     inventory::{Hardware, Inventory, OperatingSystem, Profile, load},
     os::{Site, config, preflight, validate},
     render::Templates,
-    token::{PlainToken, builtin},
+    token::{Grant, PlainToken, builtin},
 };
 use provisioner_wire::{
     Generation,
@@ -41,8 +41,8 @@ fn site() -> Site {
 }
 
 fn render(profile: &Profile, hardware: &Hardware) -> Config {
-    let token = PlainToken::new(TOKEN);
-    config(&templates(), profile, hardware, Generation(3), &site(), &token)
+    let token = Grant::from(PlainToken::new(TOKEN));
+    config(&templates(), profile, hardware, Generation(3), &site(), None, &token)
         .unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
@@ -65,7 +65,7 @@ fn every_sample_profile_renders_for_every_sample_machine() {
     let inventory = inventory();
     for profile in &inventory.profiles {
         for hardware in &inventory.machines {
-            preflight(&templates(), profile, hardware, &site()).unwrap_or_else(|p| panic!("{p:#?}"));
+            preflight(&templates(), profile, hardware, &site(), None).unwrap_or_else(|p| panic!("{p:#?}"));
         }
     }
 }
@@ -136,8 +136,8 @@ fn the_node_shows_its_token_over_tls_and_forgets_it() {
         site.ca_pem = server.ca_pem.clone();
         site.phone_home_url = format!("https://127.0.0.1:{}/node/v1/lab-bios-1/ready", server.port);
         let (profile, hardware) = sample("debian-node");
-        let token = PlainToken::new(TOKEN);
-        let rendered = config(&templates(), &profile, &hardware, Generation(1), &site, &token).unwrap();
+        let token = Grant::from(PlainToken::new(TOKEN));
+        let rendered = config(&templates(), &profile, &hardware, Generation(1), &site, None, &token).unwrap();
         let user = yaml(&rendered, "user-data");
         let folder = tempfile::tempdir().unwrap();
         let seed = folder.path().join("provisioner");
@@ -212,14 +212,15 @@ impl TlsServer {
 fn a_missing_value_or_a_wrong_type_is_refused_before_anything_happens() {
     let (mut profile, hardware) = sample("debian-node");
     profile.values.clear();
-    let problems = preflight(&templates(), &profile, &hardware, &site()).unwrap_err();
+    let problems = preflight(&templates(), &profile, &hardware, &site(), None).unwrap_err();
     assert_eq!(
         problems[0].to_string(),
         "cloud-init/user-data.yaml.j2:5: the value values.ssh_authorized_keys is not given"
     );
     profile.values.insert("ssh_authorized_keys".into(), json!({"a": TOKEN}));
-    let token = PlainToken::new(TOKEN);
-    let problems = config(&templates(), &profile, &hardware, Generation(1), &site(), &token).unwrap_err();
+    let token = Grant::from(PlainToken::new(TOKEN));
+    let problems =
+        config(&templates(), &profile, &hardware, Generation(1), &site(), None, &token).unwrap_err();
     let text = format!("{problems:?}");
     assert!(problems[0].place.starts_with("user-data:5:"), "{text}");
     assert!(text.contains("ssh_authorized_keys") && !text.contains(TOKEN), "{text}");

@@ -2,7 +2,7 @@
 //! becomes Ready all the same, and nothing was done twice in effect.
 
 mod played;
-mod site;
+pub mod site;
 
 use provisioner::{
     crash::POINTS,

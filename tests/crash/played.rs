@@ -73,6 +73,11 @@ impl PlayedMachine {
         self.0.installs.load(Ordering::SeqCst)
     }
 
+    /// The token on the disk that was written.
+    pub fn token(&self) -> Option<String> {
+        self.0.token()
+    }
+
     /// Nothing goes on in it any more.
     pub fn unplug(&self) {
         self.0.boot.fetch_add(1, Ordering::SeqCst);

@@ -29,6 +29,11 @@ pub struct Site {
 
 impl Site {
     pub fn start(number: usize, crash: Option<&str>) -> Self {
+        Self::with(number, crash, PROFILE, &[])
+    }
+
+    /// Another profile, and further files below the site's folder. The server's log says everything it can say then.
+    pub fn with(number: usize, crash: Option<&str>, profile: &str, files: &[(&str, String)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         // Other runs of these tests may be under way in other processes.
@@ -50,16 +55,38 @@ impl Site {
         let hash = hex(&Sha256::digest(&image));
         let records = [
             ("images", format!("name: crash\nsource: {{file: crash.raw}}\nformat: raw\nsha256: {hash}\n")),
-            ("profiles", PROFILE.to_owned()),
+            ("profiles", profile.to_owned()),
             ("machines", hardware(&bmc.url())),
         ];
         for (kind, text) in records {
             write(&folder.path().join(format!("hardware/{kind}/all.yaml")), text.as_bytes());
         }
+        for (name, text) in files {
+            write(&folder.path().join(name), text.as_bytes());
+        }
         write(&folder.path().join("hardware/bmc-password"), b"secret-canary-bmc");
         write(&folder.path().join("server.toml"), configuration(&address).as_bytes());
-        let server = launch(&folder, crash);
+        let server = launch(&folder, crash, !files.is_empty());
         Self { folder, address, server, runtime, bmc, machine, image }
+    }
+
+    /// Everything that the server has written: its data and its log.
+    pub fn written(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let data = fs::read_dir(self.folder.path().join("data")).unwrap().map(|e| e.unwrap().path());
+        let files = data.filter(|p| p.is_file()).chain([self.folder.path().join("log")]);
+        files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+    }
+
+    /// One request to the API as the admin: its answer's text.
+    pub fn api(&self, method: reqwest::Method, path: &str) -> String {
+        let file = |name: &str| fs::read_to_string(self.folder.path().join("data").join(name)).unwrap();
+        let ca = reqwest::Certificate::from_pem(file("ca.pem").as_bytes()).unwrap();
+        let url = format!("https://{}:8443{path}", self.address);
+        self.runtime.block_on(async {
+            let http = reqwest::Client::builder().add_root_certificate(ca).tls_built_in_root_certs(false);
+            let asked = http.build().unwrap().request(method, url).bearer_auth(file("admin-token").trim());
+            asked.send().await.unwrap().text().await.unwrap()
+        })
     }
 
     pub fn database(&self) -> PathBuf {
@@ -82,7 +109,7 @@ impl Site {
     }
 
     pub fn restart(&mut self) {
-        self.server = launch(&self.folder, None);
+        self.server = launch(&self.folder, None, false);
     }
 
     pub fn end(&mut self) {
@@ -124,11 +151,14 @@ impl Drop for Site {
     }
 }
 
-fn launch(folder: &tempfile::TempDir, crash: Option<&str>) -> Child {
+fn launch(folder: &tempfile::TempDir, crash: Option<&str>, trace: bool) -> Child {
     let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_provisioner"));
     command.args(["serve", "--config"]).arg(folder.path().join("server.toml"));
     command.env_remove("PROVISIONER_CRASH_AT");
+    if trace {
+        command.env("PROVISIONER_LOG", "trace");
+    }
     if let Some(crash) = crash {
         command.env("PROVISIONER_CRASH_AT", crash);
     }

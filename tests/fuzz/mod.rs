@@ -14,7 +14,7 @@ use std::{
 
 /// Of each target. `PROVISIONER_FUZZ_SECONDS` says otherwise.
 const SECONDS: u64 = 3;
-const INPUT_MAX: usize = 2048;
+const INPUT_MAX: usize = 4096;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
@@ -96,6 +96,26 @@ fn dhcp4_answers_any_packet() {
 #[test]
 fn dhcp6_answers_any_packet() {
     fuzz("dhcp6");
+}
+
+#[test]
+fn images_of_any_format_are_bounded() {
+    fuzz("format");
+}
+
+#[test]
+fn a_manifest_is_consistent_or_none() {
+    fuzz("manifest");
+}
+
+#[test]
+fn a_partition_table_stays_on_its_disk() {
+    fuzz("table");
+}
+
+#[test]
+fn a_qcow2_image_ends_or_is_damaged() {
+    fuzz("qcow2");
 }
 
 #[test]

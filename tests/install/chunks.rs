@@ -7,7 +7,7 @@ use super::{
 use provisioner_agent::run::Ended;
 use provisioner_wire::{
     chunks::{Chunk, Chunks, Manifest, Sha},
-    order::{ImageFormat, Order, Outcome},
+    order::{ImageFormat, Order, Outcome, ReadBack, path},
 };
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ fn order(raw: &[u8], manifest: &Manifest) -> Order {
     Order::WriteImage(write)
 }
 
-fn plan(raw: &[u8]) -> Plan {
+pub(super) fn plan(raw: &[u8]) -> Plan {
     let (manifest, pieces) = taken_apart(raw);
     Plan { orders: vec![order(raw, &manifest)], pieces, ..Plan::default() }
 }
@@ -151,4 +151,60 @@ fn a_second_boot_fetches_what_is_missing() {
     let seen = server.seen.lock().unwrap();
     assert!(matches!(seen.results[0].outcome, Outcome::Done { .. }), "{:?}", seen.results);
     assert!(machine.disk() == raw && seen.image_bytes < total * 3 / 4, "{} of {total}", seen.image_bytes);
+}
+
+/// Sampled or full, with the server's challenge.
+fn proven(raw: &[u8], read_back: ReadBack) -> Plan {
+    let (manifest, pieces) = taken_apart(raw);
+    let Order::WriteImage(mut write) = order(raw, &manifest) else { unreachable!() };
+    write.read_back = Some(read_back);
+    let proven = Some((raw.to_vec(), manifest));
+    Plan { orders: vec![Order::WriteImage(write)], pieces, proven, ..Plan::default() }
+}
+
+#[test]
+fn the_server_asks_before_the_disk_can_boot() {
+    for read_back in [ReadBack::Sampled, ReadBack::Full] {
+        let raw = disk_image(DISK_BYTES, 6);
+        let machine = Machine::new();
+        let disk = Some(machine.root.path().join("dev/vda"));
+        let server = Server::start(Plan { disk, ..proven(&raw, read_back) });
+        machine.run(&server.address, &server.key, &server.boot_id).unwrap();
+        let seen = server.seen.lock().unwrap();
+        assert!(matches!(seen.results[0].outcome, Outcome::Done { .. }), "{:?}", seen.results);
+        assert!(machine.disk() == raw, "the disk is not the image");
+        let then = seen.at_challenge.as_ref().unwrap();
+        assert!(!could_boot(then), "it could boot before it was proven");
+        let body = 1 << 20..DISK_BYTES - (1 << 20);
+        assert!(then[body.clone()] == raw[body], "it was not all there when the server asked");
+        assert_eq!(seen.proofs.len(), 1);
+    }
+}
+
+#[test]
+fn what_the_server_does_not_accept_does_not_boot() {
+    let raw = disk_image(DISK_BYTES, 7);
+    let mut plan = proven(&raw, ReadBack::Sampled);
+    // As far as the agent can tell nothing is wrong: the server has another image under this name.
+    if let Some((known, _)) = &mut plan.proven {
+        known[1 << 20..DISK_BYTES / 2].fill(0xaa);
+    }
+    let (reason, spent) = fails(plan);
+    assert!(reason.contains("not accepted") && reason.contains("the disk lies"), "{reason}");
+    assert_eq!(spent, 1);
+}
+
+#[test]
+fn a_server_that_is_away_when_it_should_ask_is_waited_for() {
+    let raw = disk_image(DISK_BYTES, 8);
+    let mut plan = proven(&raw, ReadBack::Sampled);
+    plan.refuse = HashMap::from([(path::CHALLENGE, (3, 503)), (path::READ_BACK, (2, 0))]);
+    install(&raw, plan);
+    let mut over = proven(&raw, ReadBack::Sampled);
+    over.refuse = HashMap::from([(path::CHALLENGE, (usize::MAX, 410))]);
+    let machine = Machine::new();
+    let server = Server::start(over);
+    let ended = machine.run(&server.address, &server.key, &server.boot_id).unwrap();
+    assert!(matches!(&ended, Ended::Reboot(why) if why.contains("410")), "{ended:?}");
+    assert!(!could_boot(&machine.disk()));
 }

@@ -2,6 +2,7 @@
 //! Whatever happens on the wire, the disk ends byte-identical, or the agent says why not and the disk cannot boot.
 
 mod bodies;
+mod caches;
 mod chunks;
 mod cuts;
 pub mod machine;

@@ -5,9 +5,10 @@ use provisioner_wire::{
     BootId, Generation, MachineName,
     channel::{AUTHORIZATION, Channel, PrivateKey, config_context, split_authorization},
     order::{
-        Claim, ClaimAnswer, Config, Image, ImageFormat, LicenceGrant, LicenceId, Order, Outcome, Progress,
-        Refusal, SealedConfig, SpendLicence, StepResult, WriteImage, path,
+        Challenge, Claim, ClaimAnswer, Config, Image, ImageFormat, LicenceGrant, LicenceId, Order, Outcome,
+        Progress, Refusal, SealedConfig, ShowReadBack, SpendLicence, StepResult, WriteImage, path,
     },
+    read_back::{Proof, pieces},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -66,6 +67,9 @@ pub struct Seen {
     pub unsigned: usize,
     /// The disk at the moment of the licence.
     pub at_licence: Option<Vec<u8>>,
+    /// The disk at the moment of the challenge.
+    pub at_challenge: Option<Vec<u8>>,
+    pub proofs: Vec<String>,
 }
 
 pub struct Plan {
@@ -80,6 +84,8 @@ pub struct Plan {
     pub refuse: HashMap<&'static str, (usize, u16)>,
     pub config: Option<Config>,
     pub disk: Option<std::path::PathBuf>,
+    /// The image as the server has it, and its manifest: what a challenge is answered by.
+    pub proven: Option<(Vec<u8>, provisioner_wire::chunks::Manifest)>,
 }
 
 impl Default for Plan {
@@ -93,6 +99,7 @@ impl Default for Plan {
             refuse: HashMap::new(),
             config: None,
             disk: None,
+            proven: None,
         }
     }
 }
@@ -117,6 +124,7 @@ struct Inner {
 }
 
 const KEY: [u8; 32] = [7; 32];
+const NONCE: [u8; 32] = [9; 32];
 pub const GENERATION: Generation = Generation(3);
 
 pub fn machine_name() -> MachineName {
@@ -263,6 +271,15 @@ impl Inner {
                 json(200, &LicenceGrant { resume: seen.spent.len() > 1 })
             }
             path::CONFIG => self.config(),
+            path::CHALLENGE => {
+                seen.at_challenge = self.plan.disk.as_ref().map(|disk| std::fs::read(disk).unwrap());
+                json(200, &Challenge { nonce: provisioner_wire::ids::hex(&NONCE) })
+            }
+            path::READ_BACK => {
+                let shown: ShowReadBack = serde_json::from_slice(&request.body).unwrap();
+                seen.proofs.push(shown.proof.clone());
+                if shown.proof == self.expected() { (200, Vec::new()) } else { refuse(403, "the disk lies") }
+            }
             path::RESULT => {
                 let result: StepResult = serde_json::from_slice(&request.body).unwrap();
                 if seen.results.last() != Some(&result) {
@@ -294,6 +311,17 @@ impl Inner {
         let failed = seen.results.iter().any(|r| matches!(r.outcome, Outcome::Failed { .. }));
         let next = self.plan.orders.get(seen.results.len()).filter(|_| !failed);
         next.cloned().unwrap_or(Order::Reboot { reason: "the plan is done".into() })
+    }
+
+    /// As the server makes it of its own bytes.
+    fn expected(&self) -> String {
+        let (raw, manifest) = self.plan.proven.as_ref().expect("nothing was to be proven");
+        let mut proof = Proof::new(&NONCE);
+        for piece in pieces(&NONCE, manifest, super::machine::DISK_BYTES as u64) {
+            let at = usize::try_from(piece.at).unwrap();
+            proof.update(&piece, &raw[at..at + usize::try_from(piece.length).unwrap()]);
+        }
+        proof.finish()
     }
 
     fn config(&self) -> (u16, Vec<u8>) {
@@ -405,6 +433,7 @@ pub fn write_order(raw: &[u8], served: &[u8], format: ImageFormat) -> Order {
             raw_size_bytes: Some(raw.len() as u64),
             chunks: None,
         },
+        read_back: None,
     })
 }
 

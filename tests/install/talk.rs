@@ -6,8 +6,8 @@ use super::{
 };
 use provisioner_agent::{patience::Patience, run::Ended};
 use provisioner_wire::order::{
-    Config, ConfigFile, ImageFormat, LicenceId, Order, Outcome, PartitionSelector, Place, PlaceConfig, Step,
-    Wipe, WipeMethod, path,
+    Config, ConfigFile, HandOver, ImageFormat, LicenceId, Order, Outcome, PartitionSelector, Place,
+    PlaceConfig, Step, Wipe, WipeMethod, path,
 };
 use std::{collections::HashMap, net::TcpListener, time::Duration};
 
@@ -80,6 +80,54 @@ fn the_config_is_placed_and_its_secret_is_nowhere_else() {
 }
 
 #[test]
+fn a_disk_is_handed_over_with_its_licence_spent_and_nothing_written() {
+    let over = |disk| Order::HandOver(HandOver { disk, licence: LicenceId(uuid::Uuid::nil()) });
+    let machine = Machine::new();
+    let before = machine.disk();
+    let server = Server::start(Plan { orders: vec![over(Machine::identity())], ..Plan::default() });
+    let ended = machine.run(&server.address, &server.key, &server.boot_id).unwrap();
+    assert_eq!(ended, Ended::Reboot("the plan is done".into()));
+    let seen = server.seen.lock().unwrap();
+    let steps: Vec<Step> = seen.results.iter().map(|r| r.step).collect();
+    assert_eq!(steps, [Step::HandOver, Step::Reboot]);
+    assert!(matches!(seen.results[0].outcome, Outcome::Done { .. }), "{:?}", seen.results);
+    assert_eq!(seen.spent.len(), 1);
+    assert!(machine.disk() == before, "the agent wrote on a disk that it handed over");
+    drop(seen);
+    // Another disk than the licensed one: nothing is spent.
+    let mut other = Machine::identity();
+    other.serial = Some("another".into());
+    let (_, server, _) = run(Plan { orders: vec![over(other)], ..Plan::default() });
+    let seen = server.seen.lock().unwrap();
+    assert!(matches!(seen.results[0].outcome, Outcome::Failed { .. }), "{:?}", seen.results);
+    assert!(seen.spent.is_empty());
+}
+
+#[test]
+fn a_config_is_put_on_a_partition_that_is_made_for_it() {
+    let machine = Machine::new();
+    machine.put("dev/vda1", &disk_image(DISK_BYTES, 1)[1 << 20..2 << 20]);
+    let new = |directory: &str| {
+        let place = Place { partition: PartitionSelector::New("CIDATA".into()), directory: directory.into() };
+        Order::PlaceConfig(PlaceConfig { disk: Machine::identity(), place })
+    };
+    let orders = vec![new("/")];
+    let server = Server::start(Plan { orders, config: Some(config()), ..Plan::default() });
+    machine.run(&server.address, &server.key, &server.boot_id).unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert!(matches!(seen.results[0].outcome, Outcome::Done { .. }), "{:?}", seen.results);
+    let table = gpt::GptConfig::new().only_valid_headers(true);
+    let table = table.open_from_device(std::io::Cursor::new(machine.disk())).unwrap();
+    let names: Vec<_> = table.partitions().values().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["root", "provisioner-seed"]);
+    let said = format!("{:?} {:?}", seen.progress, seen.results);
+    assert!(said.contains("new, CIDATA, FAT") && !said.contains(SECRET), "{said}");
+    let (_, server, _) = run(Plan { orders: vec![new("/deep")], config: Some(config()), ..Plan::default() });
+    let seen = server.seen.lock().unwrap();
+    assert!(format!("{:?}", seen.results).contains("its directory is /"), "{:?}", seen.results);
+}
+
+#[test]
 fn a_refused_licence_leaves_the_disk_as_it_was() {
     let raw = disk_image(DISK_BYTES / 2, 3);
     for order in [
@@ -128,7 +176,22 @@ fn a_wipe_leaves_zeros() {
         let disk = machine.disk();
         assert!(!could_boot(&disk));
         assert!(method == WipeMethod::Metadata || disk.iter().all(|byte| *byte == 0));
+        let wiped = &seen.results[0].wiped[0];
+        assert_eq!((&wiped.disk, wiped.asked), (&Machine::identity(), method));
+        assert_eq!(serde_json::to_value(wiped.done).unwrap(), serde_json::to_value(method).unwrap());
+        assert!(wiped.passed_over.is_empty() && wiped.sampled.zero_now == wiped.sampled.with_data_before);
     }
+}
+
+#[test]
+fn a_purge_that_the_drive_cannot_do_is_refused_and_the_disk_is_as_it_was() {
+    let method = WipeMethod::Purge;
+    let wipe = Wipe { disks: vec![Machine::identity()], licence: LicenceId(uuid::Uuid::nil()), method };
+    let (machine, server, _) = run(Plan { orders: vec![Order::Wipe(wipe)], ..Plan::default() });
+    let seen = server.seen.lock().unwrap();
+    let Outcome::Failed { reason } = &seen.results[0].outcome else { panic!("{:?}", seen.results) };
+    assert!(reason.contains("a purge is asked for"), "{reason}");
+    assert!(could_boot(&machine.disk()) && seen.results[0].wiped.is_empty());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use provisioner::{
     inventory::{Hardware, Profile},
     os::{Site, config},
-    token::PlainToken,
+    token::{Grant, PlainToken},
 };
 use provisioner_wire::{Generation, order::Config};
 use serde_json::{Value, json};
@@ -15,6 +15,10 @@ use std::{env, fs, path::Path, process::Command};
 
 const TOKEN: &str = "abcdef.0123456789abcdef";
 const SYSTEMS: [&str; 6] = ["talos", "flatcar", "fedora-coreos", "bottlerocket", "kairos", "cloud-init"];
+
+fn grant() -> Grant {
+    Grant::from(PlainToken::new(TOKEN))
+}
 
 fn machine(values: Value, labels: Value) -> Hardware {
     serde_json::from_value(json!({
@@ -63,7 +67,7 @@ fn render(os: &str, role: &str, machine: &Hardware) -> Config {
         phone_home_http_url: "http://10.88.0.1:8080/node/v1/ready".into(),
         ca_pem: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),
     };
-    config(&templates(), &profile(os, role), machine, Generation(3), &site, &PlainToken::new(TOKEN))
+    config(&templates(), &profile(os, role), machine, Generation(3), &site, None, &grant())
         .unwrap_or_else(|problems| panic!("{os}: {problems:#?}"))
 }
 
@@ -213,8 +217,7 @@ fn settings_that_fight_each_other_are_refused() {
         let profile = profile(os, "worker");
         let machine = machine(values, labels);
         let problems =
-            config(&templates(), &profile, &machine, Generation(1), &site, &PlainToken::new(TOKEN))
-                .unwrap_err();
+            config(&templates(), &profile, &machine, Generation(1), &site, None, &grant()).unwrap_err();
         assert!(problems.iter().any(|p| p.to_string().contains(expected)), "{os} {expected}: {problems:#?}");
     }
 }

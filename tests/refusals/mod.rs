@@ -4,6 +4,7 @@
 use provisioner::{
     bmc::{Answer, Bmc, BmcDoor, BmcError, BmcTarget, Cause, governor::Policy, visit::Visits},
     clock::Clock,
+    cluster::Clusters,
     image::Images,
     machine::{Event, Machine, MachineId, Time, Verdict},
     os::{Site, read_templates},
@@ -88,7 +89,8 @@ async fn house(profile: Value, image: Value) -> House {
     let performer = Performer {
         db: db.clone(),
         clock: clock.clone(),
-        keyring,
+        keyring: keyring.clone(),
+        clusters: Arc::new(Clusters::new(db.clone(), keyring, clock.clone())),
         templates: Arc::new(read_templates(&root.join("templates/machine-config")).unwrap()),
         images: Arc::new(Images::new(folder.path())),
         site: Arc::new(|machine| Site {

@@ -31,6 +31,10 @@ pub struct Ways {
     pub discovery: bool,
     /// Which of the assets' images the tiny profile installs; none: `tiny`.
     pub image: Option<&'static str>,
+    /// The images folder; none: the assets'.
+    pub images: Option<PathBuf>,
+    /// Added to the tiny profile.
+    pub profile: &'static str,
     /// Added to the machine's declaration.
     pub declared: &'static str,
     /// HTTPS for firmware, too.
@@ -78,7 +82,9 @@ impl House {
             for entry in fs::read_dir(file).unwrap() {
                 let entry = entry.unwrap();
                 let text = fs::read_to_string(entry.path()).unwrap();
-                fs::write(made.join(entry.file_name()), only_tiny(&text, ways.image)).unwrap();
+                let is_tiny = entry.file_name().to_string_lossy().starts_with("tiny");
+                let more = if is_tiny { ways.profile } else { "" };
+                fs::write(made.join(entry.file_name()), only_tiny(&text, ways.image) + more).unwrap();
             }
         }
         fs::create_dir_all(hardware.join("machines")).unwrap();
@@ -259,7 +265,7 @@ fn configuration(assets: &Assets, ways: &Ways) -> String {
          discovery = {discovery}\n[http]\nlisten = \"{host}:8080\"\ntls_listen = \"{host}:8443\"\n\
          public_host = \"{bare}\"\nfirmware_tls = {}\n{dhcp}[tftp]\nlisten = \"{host}:69\"\n[boot]\n\
          ipxe_dir = {:?}\nkernel = {:?}\ninitramfs = {:?}\narguments = [\"console=ttyS0\", \"panic=10\"]\n{}",
-        assets.images(),
+        ways.images.clone().unwrap_or_else(|| assets.images()),
         ways.firmware_tls,
         ways.ipxe.clone().unwrap_or_else(|| assets.ipxe()),
         assets.kernel(),

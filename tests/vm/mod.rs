@@ -4,6 +4,7 @@
 mod arm64;
 mod canaries;
 mod cuts;
+mod disks;
 mod house;
 mod https_boot;
 mod ipv6;

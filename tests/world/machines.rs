@@ -27,9 +27,16 @@ pub enum Running {
         asked: u32,
     },
     Agent(Agent),
+    /// The operating system's own, from the network.
+    Installer(Installer),
     Node {
         generation: Generation,
         token: Option<String>,
+    },
+    /// A node that must fetch its config first.
+    Fetching {
+        generation: Generation,
+        url: BootId,
     },
     /// No bootable disk.
     Stuck,
@@ -46,6 +53,16 @@ pub struct Agent {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+pub struct Installer {
+    pub generation: Generation,
+    /// What its config's URL is made of.
+    pub url: BootId,
+    pub licence: LicenceId,
+    /// Once it has its config: with this token, and so many writes are left.
+    pub config: Option<(String, u32)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub enum Doing {
     Idle,
     /// The licence was granted; so many writes are left.
@@ -56,9 +73,20 @@ pub enum Doing {
         /// Takes hours; between two writes the server is told that the agent is at work.
         slow: bool,
     },
+    /// Everything is written: the server asks what the disk holds, and `asked` once it has.
+    Proving {
+        licence: LicenceId,
+        asked: bool,
+    },
+    /// The disk does not hold what was written; said until heard.
+    Failing,
     /// Has the config for the disk, with this token.
     Placing {
         token: String,
+    },
+    /// Has what leads to the config.
+    Pointing {
+        url: BootId,
     },
     /// A step has ended; said until heard.
     Telling {
@@ -79,7 +107,10 @@ pub struct Content {
     /// Whose system it is and whether the whole of it is there; `None`: nothing, or half of something.
     pub bootable: Option<Generation>,
     pub token: Option<String>,
+    pub url: Option<BootId>,
     pub writes: u64,
+    /// It has acknowledged a write of this boot and dropped it.
+    pub lied: bool,
 }
 
 impl Rack {

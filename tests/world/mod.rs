@@ -6,10 +6,12 @@
 //! WORLD_SEED=1234 cargo nextest run world::one_seed
 //! ```
 
+mod cluster;
 mod journal;
 mod leases;
 mod machines;
 mod on_machines;
+mod on_urls;
 mod server;
 mod simulation;
 
@@ -47,7 +49,11 @@ fn ten_thousand_seeds() {
         "{totals:?}"
     );
     assert!(totals.losses > seeds / 50, "{totals:?}");
+    assert!(totals.fetched > seeds / 4 && totals.stolen > seeds / 200, "{totals:?}");
     assert!(totals.held > seeds, "{totals:?}");
+    assert!(totals.lies > seeds / 50, "{totals:?}");
+    assert!(totals.minted > seeds / 2 && totals.revoked > seeds / 2, "{totals:?}");
+    assert!(totals.outages > seeds / 4 && totals.left > seeds / 20, "{totals:?}");
     assert!(totals.hung > seeds / 50 && totals.silent > seeds / 100, "{totals:?}");
 }
 

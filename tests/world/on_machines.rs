@@ -10,7 +10,7 @@ use provisioner::machine::{
     event::RefusalKind,
 };
 use provisioner_wire::{
-    BootId,
+    BootId, Generation,
     machine::Phase,
     order::{LicenceId, Order, Outcome, Step},
 };
@@ -25,7 +25,7 @@ impl World {
         self.after(ms, Happening::Machine(rack, boot));
     }
 
-    fn later(&mut self, rack: usize, ms: std::ops::Range<i64>) {
+    pub(super) fn later(&mut self, rack: usize, ms: std::ops::Range<i64>) {
         let boot = self.racks[rack].boot;
         let ms = self.rng.i64(ms);
         self.after(ms, Happening::Machine(rack, boot));
@@ -36,8 +36,11 @@ impl World {
             Running::Off | Running::Stuck => {}
             Running::Firmware { asked } => self.firmware(rack, asked),
             Running::Agent(agent) => self.agent(rack, agent),
+            Running::Installer(installer) => self.installer(rack, installer),
+            Running::Fetching { generation, url } => self.fetching(rack, generation, &url),
             Running::Node { generation, token } => {
                 let Some(token) = token else { return };
+                self.node_joins(rack, &token, generation);
                 if self.tell(rack, &Event::PhonedHome { token_hash: token.clone() })
                     == Some(Verdict::Accepted)
                 {
@@ -66,6 +69,10 @@ impl World {
                 }
                 return self.later(rack, 2_000..20_000);
             }
+        } else if answer == Some(Boot::Netboot) {
+            if self.netboot(rack) {
+                return;
+            }
         } else if answer == Some(Boot::Disk) {
             if self.server.journal.machine(id).is_some_and(|m| m.phase == Phase::Ready) {
                 self.racks[rack].ready_netboots += 1;
@@ -82,7 +89,10 @@ impl World {
     fn boot_disk(&mut self, rack: usize) {
         let it = &mut self.racks[rack];
         it.running = match it.disk.bootable {
-            Some(generation) => Running::Node { generation, token: it.disk.token.clone() },
+            Some(generation) => match it.disk.url.clone() {
+                Some(url) => Running::Fetching { generation, url },
+                None => Running::Node { generation, token: it.disk.token.clone() },
+            },
             None => Running::Stuck,
         };
         self.later(rack, 5_000..40_000);
@@ -97,6 +107,7 @@ impl World {
             };
             self.tell(rack, &event);
         }
+        self.url_thief(rack);
     }
 
     fn agent(&mut self, rack: usize, mut agent: Agent) {
@@ -113,12 +124,20 @@ impl World {
         let Some(generation) = agent.claimed else { return self.claim(rack, agent) };
         match agent.doing.clone() {
             Doing::Idle => self.ask(rack, agent),
-            Doing::Writing { left: 0, wipe, .. } => {
-                let it = &mut self.racks[rack];
-                it.disk.bootable = (!wipe).then_some(generation);
-                let step = if wipe { Step::Wipe } else { Step::WriteImage };
-                agent.doing = Doing::Telling { step, then: Then::Ask };
+            Doing::Writing { left: 0, wipe: true, .. } => {
+                agent.doing = Doing::Telling { step: Step::Wipe, then: Then::Ask };
                 true
+            }
+            Doing::Writing { left: 0, licence, .. } => {
+                agent.doing = Doing::Proving { licence, asked: false };
+                true
+            }
+            Doing::Proving { licence, asked } => self.prove(rack, agent, generation, licence, asked),
+            Doing::Failing => {
+                let outcome = Outcome::Failed { reason: "the disk lies".into() };
+                let (boot_hash, step) = (agent.boot_id.hash(), Step::WriteImage);
+                let verdict = self.tell(rack, &Event::StepEnded { boot_hash, generation, step, outcome });
+                self.told(rack, agent, Then::Ask, verdict)
             }
             Doing::Writing { left, licence, wipe, slow } => {
                 self.write(rack, licence);
@@ -137,6 +156,11 @@ impl World {
                 agent.doing = Doing::Telling { step: Step::PlaceConfig, then: Then::Ask };
                 true
             }
+            Doing::Pointing { url } => {
+                self.racks[rack].disk.url = Some(url);
+                agent.doing = Doing::Telling { step: Step::PlaceConfig, then: Then::Ask };
+                true
+            }
             Doing::Telling { step, then } => {
                 let outcome = Outcome::Done { read_back_sha256: None };
                 let boot_hash = agent.boot_id.hash();
@@ -144,6 +168,41 @@ impl World {
                 self.told(rack, agent, then, verdict)
             }
         }
+    }
+
+    /// The ends are written, and the disk can boot, only when the server has accepted what it was shown (I8).
+    fn prove(
+        &mut self,
+        rack: usize,
+        agent: &mut Agent,
+        generation: Generation,
+        licence: LicenceId,
+        asked: bool,
+    ) -> bool {
+        let boot_hash = agent.boot_id.hash();
+        let shown = |lied: bool| if lied { "something else" } else { "the image" }.to_owned();
+        let event = if asked {
+            Event::ReadBack { boot_hash, generation, proof: shown(self.racks[rack].disk.lied) }
+        } else {
+            let nonce = format!("{:x}", self.rng.u64(..));
+            Event::Challenged { boot_hash, generation, licence, nonce, expected: shown(false) }
+        };
+        match self.tell(rack, &event) {
+            None => return false,
+            Some(Verdict::Accepted) if !asked => agent.doing = Doing::Proving { licence, asked: true },
+            Some(Verdict::Accepted) => {
+                let disk = &mut self.racks[rack].disk;
+                assert!(!disk.lied, "I8: a disk that dropped a write was accepted");
+                disk.bootable = Some(generation);
+                agent.doing = Doing::Telling { step: Step::WriteImage, then: Then::Ask };
+            }
+            Some(Verdict::Refused(refusal)) if refusal.kind == RefusalKind::Alarm => {
+                self.totals.lies += 1;
+                agent.doing = Doing::Failing;
+            }
+            Some(Verdict::Refused(_)) => self.power_on(rack),
+        }
+        true
     }
 
     fn told(&mut self, rack: usize, agent: &mut Agent, then: Then, verdict: Option<Verdict>) -> bool {
@@ -162,11 +221,14 @@ impl World {
     }
 
     /// I1, I3: whatever is written is licensed for this disk, and the licence is spent.
-    fn write(&mut self, rack: usize, licence: LicenceId) {
+    pub(super) fn write(&mut self, rack: usize, licence: LicenceId) {
+        let lies = !self.in_peace() && self.rng.u16(..) < 150;
         let it = &mut self.racks[rack];
+        it.disk.lied |= lies;
         assert_ne!(it.disk.writes, u64::MAX, "I14: a write after the database was lost");
         it.disk.bootable = None;
         it.disk.token = None;
+        it.disk.url = None;
         it.disk.writes += 1;
         self.totals.writes += 1;
         let tables = self.server.journal.tables.lock().unwrap();
@@ -215,6 +277,10 @@ impl World {
             Order::Wait { .. } => true,
             Order::WriteImage(w) => self.spend(rack, agent, w.licence, false),
             Order::Wipe(w) => self.spend(rack, agent, w.licence, true),
+            Order::HandOver(over) => self.hand_over(rack, agent, over.licence),
+            Order::PlaceConfig(_) if machine.target().is_some_and(|t| t.by_url.is_some()) => {
+                self.point(rack, agent)
+            }
             Order::PlaceConfig(_) => self.config(rack, agent),
             Order::Reboot { .. } => {
                 agent.doing = tell(Step::Reboot, Then::Reboot);
@@ -235,6 +301,7 @@ impl World {
                 let slow = self.rng.u8(..) < 20;
                 let left = self.rng.u32(if slow { 60..300 } else { 1..30 });
                 agent.doing = Doing::Writing { left, licence, wipe, slow };
+                self.racks[rack].disk.lied = false;
                 true
             }
             Some(Verdict::Refused(_)) => true,
@@ -244,6 +311,9 @@ impl World {
 
     fn config(&mut self, rack: usize, agent: &mut Agent) -> bool {
         let (boot_hash, generation) = (agent.boot_id.hash(), agent.claimed.unwrap());
+        if !self.asked_issuer(rack, &boot_hash, generation) {
+            return false;
+        }
         let token_hash = format!("token of {boot_hash}");
         let event = Event::ConfigRendered {
             boot_hash,

@@ -74,7 +74,7 @@ impl Server {
     /// As the engine: machines that a workflow has, and those with something in the inbox.
     pub fn is_due(&self, id: MachineId) -> bool {
         let tables = self.journal.tables.lock().unwrap();
-        tables.machines.get(&id).is_some_and(Machine::is_busy)
+        tables.machines.get(&id).is_some_and(|m| m.is_busy() || !m.owed.is_empty())
             || tables.events.iter().any(|(m, e)| *m == id && e.verdict.is_none())
     }
 

@@ -1,18 +1,21 @@
 //! The world's clock and its story: a queue of things that happen, each a function of the seed.
 
 use super::{
+    cluster::Cluster,
     journal::{Died, SimJournal, Tables},
     machines::{Agent, Content, Doing, Rack, Running},
     server::{Server, Started},
 };
 use fastrand::Rng;
 use provisioner::machine::{
-    Act, ActResult, Event, Machine, MachineId, Time, Verdict, state::Target, wants::SILENCE_MAX,
+    Act, ActResult, Event, Machine, MachineId, Time, Verdict,
+    state::{ByUrl, Leaving, Netboot, Target},
+    wants::SILENCE_MAX,
 };
 use provisioner_wire::{
     MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, WipeMethod},
+    order::{Image, ImageFormat, LicenceId, PartitionSelector, Place, ReadBack, WipeMethod},
 };
 use std::{
     cmp::Reverse,
@@ -20,6 +23,10 @@ use std::{
 };
 use uuid::Uuid;
 
+/// A profile whose operating system installs itself.
+pub(super) const NETBOOT: &str = "netboot";
+/// A profile whose node fetches its config.
+const BY_URL: &str = "by-url";
 /// Faults and operators for so long; then the world is left in peace, and must come to rest.
 const TROUBLE_MS: i64 = 3 * 3600 * 1000;
 const REST_MS: i64 = 40 * 3600 * 1000;
@@ -36,10 +43,22 @@ pub struct Totals {
     pub losses: u64,
     /// Agents that stopped in the middle of a write.
     pub hung: u64,
+    /// Disks that were found to have dropped a write.
+    pub lies: u64,
     /// Workflows that failed because their agent was not heard.
     pub silent: u64,
+    /// Configs that a node or an installer has fetched.
+    pub fetched: u64,
+    /// Of those, by somebody who had read the URL on the wire.
+    pub stolen: u64,
     /// Turns that found a machine held back by another DHCP server.
     pub held: u64,
+    /// Tokens made and deleted at the issuer, and askings that it did not answer.
+    pub minted: u64,
+    pub revoked: u64,
+    pub outages: u64,
+    /// Nodes that left their cluster.
+    pub left: u64,
 }
 
 impl Totals {
@@ -53,8 +72,15 @@ impl Totals {
         self.alarms += other.alarms;
         self.losses += other.losses;
         self.hung += other.hung;
+        self.lies += other.lies;
         self.silent += other.silent;
         self.held += other.held;
+        self.fetched += other.fetched;
+        self.stolen += other.stolen;
+        self.minted += other.minted;
+        self.revoked += other.revoked;
+        self.outages += other.outages;
+        self.left += other.left;
     }
 }
 
@@ -84,6 +110,10 @@ pub(super) enum Happening {
     /// Somebody who saw the boot id on the wire claims it, too.
     Thief(usize),
     LoseDatabase,
+    /// A request for a token arrives at the issuer late; nobody waits for its answer any more.
+    Minted(usize, String),
+    /// The cluster does not answer for so many milliseconds.
+    Outage(i64),
     /// Another DHCP server is heard, for so many milliseconds.
     Rogue(i64),
 }
@@ -98,6 +128,9 @@ pub struct World {
     pub(super) racks: Vec<Rack>,
     /// Boot ids and who claimed them with success (I5).
     claims: BTreeMap<String, String>,
+    /// One-shot URLs and who was given their config.
+    pub(super) delivered: BTreeMap<String, String>,
+    pub(super) cluster: Cluster,
     pub(super) totals: Totals,
 }
 
@@ -123,6 +156,8 @@ impl World {
             server,
             racks,
             claims: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            cluster: Cluster::default(),
             totals: Totals::default(),
         };
         world.declare();
@@ -163,6 +198,10 @@ impl World {
                 let (at, long) = (self.rng.i64(0..TROUBLE_MS / 2), self.rng.i64(60_000..TROUBLE_MS));
                 self.after(at, Happening::Rogue(long));
             }
+        }
+        for _ in 0..self.rng.usize(0..3) {
+            let (at, long) = (self.rng.i64(0..TROUBLE_MS / 4), self.rng.i64(1_000..1_800_000));
+            self.after(at, Happening::Outage(long));
         }
         self.arm_fuse();
     }
@@ -216,7 +255,10 @@ impl World {
                 Phase::Failed => self.totals.failed += 1,
                 _ => {}
             }
+            let live = |url: &provisioner::machine::state::ConfigUrl| url.generation == machine.generation;
+            assert!(machine.config_url.as_ref().is_none_or(live), "a URL of another generation");
             assert!(machine.licence.is_none() && machine.token.is_none() && machine.boot.is_none());
+            assert!(machine.owed.is_empty(), "{} owes {:?} for ever", machine.name, machine.owed);
         }
         self.totals.alarms = tables.alarms;
     }
@@ -240,6 +282,8 @@ impl World {
             }
             Happening::Thief(rack) => self.thief(rack),
             Happening::LoseDatabase => self.lose_database(),
+            Happening::Minted(rack, claim) => self.mint(rack, &claim),
+            Happening::Outage(long) => self.cluster.down_until = Time(self.now.0 + long),
             Happening::Rogue(long) => {
                 self.server.journal.tables.lock().unwrap().foreign = Some(Time(self.now.0 + long));
             }
@@ -257,6 +301,7 @@ impl World {
                 let turned = self.server.turn(self.racks[rack].id, self.now);
                 self.started(turned.map(|s| s.into_iter().collect()));
                 self.check_silence(rack, before.as_ref());
+                self.check_tokens(rack);
                 let now = self.server.journal.machine(self.racks[rack].id);
                 let held = now.is_some_and(|m| m.is_busy() && m.workflow.is_some_and(|w| w.held.is_some()));
                 self.totals.held += u64::from(held);
@@ -355,6 +400,7 @@ impl World {
                 self.claims.insert(boot_hash.clone(), public_key.clone());
             }
         }
+        self.check_url(before, after.as_ref(), event);
         // I7: delivered again at once, nothing changes (the licence counts its asking, that is all).
         if let Some(after) = &after
             && !matches!(event, Event::SpendLicence { .. } | Event::Acted { .. } | Event::Tried { .. })
@@ -381,10 +427,14 @@ impl World {
         });
         self.queue.retain(|Reverse((_, serial))| self.happenings.contains_key(serial));
         for rack in &mut self.racks {
-            if let Running::Agent(agent) = &mut rack.running {
-                agent.doing = Doing::Idle;
+            match &mut rack.running {
+                Running::Agent(agent) => agent.doing = Doing::Idle,
+                // What was begun with a licence cannot be called back; it is not what is looked for here.
+                Running::Installer(_) => rack.running = Running::Stuck,
+                _ => {}
             }
         }
+        self.cluster.forgotten = true;
         self.writes_end_here();
     }
 
@@ -404,6 +454,9 @@ impl World {
                 disks: vec![self.racks[rack].disk_identity()],
             },
             Act::NetworkBoot | Act::PowerOff => self.power_act(rack, act, epoch),
+            Act::Revoke => self.revoke(rack, started),
+            Act::AwaitReady => self.look(rack, started),
+            Act::Leave => self.leave(rack, started),
         };
         let event = Event::Acted { act, generation: started.generation, result };
         let ms = self.rng.i64(1..2_000);
@@ -415,22 +468,34 @@ impl World {
             return ActResult::Refused { reason: "template".into() };
         }
         let provision = started.kind() == Some(WorkflowKind::Provision);
+        let profile = started.workflow.as_ref().and_then(|w| w.profile.as_deref()).unwrap_or_default();
+        let image = Image {
+            name: "i".into(),
+            url: "/i".into(),
+            format: ImageFormat::Raw,
+            sha256: String::new(),
+            size_bytes: 1,
+            raw_sha256: None,
+            raw_size_bytes: None,
+            chunks: None,
+        };
+        let netboot =
+            || Netboot { kernel: image.clone(), initramfs: vec![], rootfs: None, arguments: vec![] };
         ActResult::Preflighted {
             target: Box::new(Target {
-                image: provision.then(|| Image {
-                    name: "i".into(),
-                    url: "/i".into(),
-                    format: ImageFormat::Raw,
-                    sha256: String::new(),
-                    size_bytes: 1,
-                    raw_sha256: None,
-                    raw_size_bytes: None,
-                    chunks: None,
+                image: (provision && profile != NETBOOT).then(|| image.clone()),
+                netboot: (profile == NETBOOT).then(netboot),
+                by_url: matches!(profile, NETBOOT | BY_URL).then(|| ByUrl {
+                    tls: true,
+                    own_address: true,
+                    files: vec!["config".into()],
                 }),
                 place: provision
                     .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
                 wipe: WipeMethod::Metadata,
+                read_back: provision.then_some(ReadBack::Sampled),
                 token_ttl_ms: 3_600_000,
+                join: provision.then(|| self.join(started)),
                 ready_deadline_ms: 1_800_000,
                 kernel_arguments: Vec::new(),
                 profile: serde_json::Value::Null,
@@ -474,8 +539,12 @@ impl World {
         let workflow = Uuid::from_u128(self.rng.u128(..));
         let event = match self.rng.u8(0..11) {
             10 => Event::DespiteRogue,
-            0..=4 => Event::Provision { workflow, profile: "p".into() },
-            5 => Event::Release { workflow },
+            0..=4 => {
+                let profile = ["p", "p", NETBOOT, BY_URL][self.rng.usize(0..4)];
+                Event::Provision { workflow, profile: profile.into() }
+            }
+            5 if self.rng.bool() => Event::Release { workflow },
+            5 => Event::ReleaseBy { workflow, how: Leaving::Undrained },
             6 => Event::Inspect { workflow },
             7 => Event::Cancel,
             8 => Event::Retry { workflow },
@@ -492,6 +561,10 @@ impl World {
 fn is_intent(event: &Event) -> bool {
     matches!(
         event,
-        Event::Provision { .. } | Event::Release { .. } | Event::Inspect { .. } | Event::Retry { .. }
+        Event::Provision { .. }
+            | Event::Release { .. }
+            | Event::ReleaseBy { .. }
+            | Event::Inspect { .. }
+            | Event::Retry { .. }
     )
 }

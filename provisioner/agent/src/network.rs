@@ -36,7 +36,7 @@ pub fn bring_up(boot_mac: Option<Mac>, ipv6: Option<&OverIpv6>, say: &dyn Fn(&st
                 Some(way) => take_address(name, way, say),
                 None => {
                     say(&format!("asking for a lease on {name}"));
-                    busybox(&["udhcpc", "-i", name, "-s", SCRIPT, "-f", "-q", "-n", "-t", "10"])
+                    busybox(&lease(name))
                 }
             };
             if done {
@@ -50,6 +50,12 @@ pub fn bring_up(boot_mac: Option<Mac>, ipv6: Option<&OverIpv6>, say: &dyn Fn(&st
         }
         std::thread::sleep(BETWEEN_LOOKS);
     }
+}
+
+/// Asks for a lease and then stays in the background to renew it (RFC 2131 §4.4.5): writing an image may take longer than
+/// a lease lasts. `-n`: gives up when nobody answers, so that another interface can be tried.
+fn lease(interface: &str) -> [&str; 8] {
+    ["udhcpc", "-i", interface, "-s", SCRIPT, "-n", "-t", "10"]
 }
 
 /// Sets the address that the boot script names, or waits for one of the router's prefix.
@@ -142,6 +148,13 @@ mod tests {
         assert!(has_global(table, "eth1"));
         assert!(has_global(&table.replace("00 40 ", "00 80 "), "eth0"));
         assert!(!has_global("nonsense\n", "eth0"));
+    }
+
+    #[test]
+    fn the_lease_is_renewed_by_a_client_that_stays() {
+        let words = lease("eth0");
+        assert!(!words.contains(&"-q") && !words.contains(&"-f"), "it would end with its first lease");
+        assert!(words.contains(&"-n"));
     }
 
     #[test]

@@ -1,16 +1,11 @@
 //! The story: look at the hardware, claim, then do one order after the other until one says to leave.
 
+mod disks;
+
 use crate::{
     cmdline::{Cmdline, CmdlineError, PINNED_KEY},
-    disk::{
-        block::BlockDevice,
-        find::{FindError, find},
-        wipe::{WipeError, wipe},
-        write::{WriteError, write_image},
-        write_chunks::{How, write_chunks},
-    },
+    disk::{find::FindError, wipe::WipeError, write::WriteError},
     hardware,
-    image::{self, chunks::Served, source::Source},
     log::Log,
     patience::Patience,
     place::{self, KernelMounts, Mounts, PlaceError},
@@ -20,12 +15,9 @@ use crate::{
 use provisioner_wire::{
     Generation, MachineName,
     channel::{Channel, ChannelError, PrivateKey, config_context},
-    chunks::Chunks,
-    order::{
-        Claim, ClaimAnswer, Config, ConfigRequest, LicenceId, Order, Outcome, PlaceConfig, SpendLicence,
-        StepResult, Wipe, WriteImage,
-    },
-    report::{Disk, DiskIdentity, HardwareReport},
+    order::{Claim, ClaimAnswer, Config, ConfigRequest, HandOver, Order, Outcome, PlaceConfig, StepResult},
+    report::HardwareReport,
+    wipe::Wiped,
 };
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -171,6 +163,23 @@ fn describe(report: &HardwareReport, log: &Log) {
     }
 }
 
+/// What a step that is done has to tell.
+#[derive(Default)]
+struct Facts {
+    read_back_sha256: Option<String>,
+    wiped: Vec<Wiped>,
+}
+
+impl Facts {
+    fn of_write(read_back_sha256: Option<String>) -> Self {
+        Self { read_back_sha256, wiped: Vec::new() }
+    }
+
+    fn of_wipe(wiped: Vec<Wiped>) -> Self {
+        Self { read_back_sha256: None, wiped }
+    }
+}
+
 struct Agent<'a> {
     settings: &'a Settings,
     log: &'a Arc<Log>,
@@ -211,7 +220,7 @@ impl Agent<'_> {
         let (Order::Reboot { reason } | Order::PowerOff { reason }) = order else {
             return Ok(ended(String::new()));
         };
-        self.tell(order, Outcome::Done { read_back_sha256: None })?;
+        self.tell(order, Outcome::Done { read_back_sha256: None }, Vec::new())?;
         rustix::fs::sync();
         Ok(ended(reason.clone()))
     }
@@ -222,145 +231,39 @@ impl Agent<'_> {
         self.log.say(format_args!("{name}: begins"));
         self.log.begin(Some(name), 0);
         let done = match order {
-            Order::Wipe(wipe) => self.wipe(wipe).map(|()| None),
-            Order::WriteImage(write) => self.write_image(write),
-            Order::PlaceConfig(place) => self.place_config(place).map(|()| None),
-            Order::Wait { .. } | Order::Reboot { .. } | Order::PowerOff { .. } => Ok(None),
+            Order::Wipe(wipe) => self.wipe(wipe).map(Facts::of_wipe),
+            Order::WriteImage(write) => self.write_image(write).map(Facts::of_write),
+            Order::PlaceConfig(place) => self.place_config(place).map(|()| Facts::default()),
+            Order::HandOver(over) => self.hand_over(over).map(|()| Facts::default()),
+            Order::Wait { .. } | Order::Reboot { .. } | Order::PowerOff { .. } => Ok(Facts::default()),
         };
         match done {
-            Ok(read_back_sha256) => {
+            Ok(facts) => {
                 self.log.say(format_args!("{name}: done"));
-                self.tell(order, Outcome::Done { read_back_sha256 })
+                self.tell(order, Outcome::Done { read_back_sha256: facts.read_back_sha256 }, facts.wiped)
             }
             Err(StepError::Server(error @ ServerError::Over { .. })) => Err(error),
             Err(error) => {
                 let reason = error.to_string();
                 self.log.say(format_args!("{name}: failed: {reason}"));
-                self.tell(order, Outcome::Failed { reason: reason.clone() })?;
+                self.tell(order, Outcome::Failed { reason: reason.clone() }, Vec::new())?;
                 (self.settings.on_failure)(&reason);
                 Ok(())
             }
         }
     }
 
-    fn tell(&self, order: &Order, outcome: Outcome) -> Result<(), ServerError> {
+    fn tell(&self, order: &Order, outcome: Outcome, wiped: Vec<Wiped>) -> Result<(), ServerError> {
         let Some(step) = order.step() else { return Ok(()) };
-        self.server.result(&StepResult { generation: self.generation, step, outcome })
+        self.server.result(&StepResult { generation: self.generation, step, outcome, wiped })
     }
 
-    /// The disk as it is now, fit for writing.
-    fn disk(&self, wanted: &DiskIdentity) -> Result<Disk, FindError> {
-        let disks = hardware::inspect(&self.settings.root, None).disks;
-        find(&disks, wanted).cloned()
-    }
-
-    fn open(&self, disk: &Disk) -> Result<BlockDevice, StepError> {
-        let path = self.settings.root.join("dev").join(&disk.name);
-        BlockDevice::open(&path, disk.logical_sector_bytes)
-            .map_err(|error| StepError::Open { disk: disk.name.clone(), error })
-    }
-
-    /// Spends the licence for `disks`, opened and unchanged: nothing is written before, and nothing without (I1, I3).
-    /// True where it was spent before in this generation.
-    fn spend(&self, licence: LicenceId, disks: &[&Disk]) -> Result<bool, StepError> {
-        let disks = disks.iter().map(|disk| disk.identity()).collect();
-        let grant =
-            self.server.spend_licence(&SpendLicence { generation: self.generation, licence, disks })?;
-        if grant.resume {
-            self.log.say("the licence was spent before in this generation: resuming the step");
-        }
-        Ok(grant.resume)
-    }
-
-    fn write_image(&self, order: &WriteImage) -> Result<Option<String>, StepError> {
-        let image = &order.image;
+    /// Another installer will write the disk: the licence is spent here, before that could begin (I3).
+    fn hand_over(&self, order: &HandOver) -> Result<(), StepError> {
         let disk = self.disk(&order.disk)?;
-        if let Some(need) = image.raw_size_bytes.filter(|need| *need > disk.size_bytes) {
-            let (image, size) = (image.name.clone(), disk.size_bytes);
-            return Err(StepError::TooSmall { image, disk: disk.name, need, size });
-        }
-        let mut device = self.open(&disk)?;
-        if let Some(chunks) = &image.chunks {
-            return self.write_chunks(order, chunks, &disk, &mut device);
-        }
+        let _held = self.open(&disk)?;
         self.spend(order.licence, &[&disk])?;
-        let source = Source::new(
-            self.server.http().clone(),
-            self.server.absolute(&image.url),
-            image.size_bytes,
-            self.settings.patience,
-            Arc::clone(self.log),
-            image::never(),
-        );
-        // Every byte is written once and read back once.
-        let total = image.raw_size_bytes.unwrap_or(0) * 2;
-        let written = write_image(
-            &mut device,
-            image.raw_sha256.as_deref(),
-            &mut |done| self.log.progress(done, total),
-            |most, take| image::stream(image, source, most, take),
-        );
-        let written = written.map_err(|error| failed(order, &disk, error))?;
-        self.log.say(format_args!(
-            "image {} on /dev/{}: {} bytes verified",
-            image.name, disk.name, written.raw_bytes
-        ));
-        Ok(written.read_back_sha256)
-    }
-
-    fn write_chunks(
-        &self,
-        order: &WriteImage,
-        chunks: &Chunks,
-        disk: &Disk,
-        device: &mut BlockDevice,
-    ) -> Result<Option<String>, StepError> {
-        let base = self.server.absolute(&chunks.base);
-        let served =
-            Served::new(self.server.http().clone(), base, self.settings.patience, Arc::clone(self.log))
-                .through(chunks.caches.iter().map(|cache| self.server.absolute(cache)));
-        let manifest = served.manifest(chunks).map_err(|error| failed(order, disk, error.into()))?;
-        if manifest.raw_bytes > disk.size_bytes {
-            let (image, size) = (order.image.name.clone(), disk.size_bytes);
-            return Err(StepError::TooSmall {
-                image,
-                disk: disk.name.clone(),
-                need: manifest.raw_bytes,
-                size,
-            });
-        }
-        let resume = self.spend(order.licence, &[disk])?;
-        let total = manifest.raw_bytes * 2;
-        let how = How { workers: workers(), resume };
-        let progress = |done| self.log.progress(done, total);
-        let written = write_chunks(device, &manifest, how, &progress, &served)
-            .map_err(|error| failed(order, disk, error))?;
-        self.log.say(format_args!(
-            "image {} on /dev/{}: {} bytes verified; {} of {} chunks were there already",
-            order.image.name,
-            disk.name,
-            written.raw_bytes,
-            written.kept_chunks,
-            manifest.chunks.len()
-        ));
-        Ok(written.read_back_sha256)
-    }
-
-    fn wipe(&self, order: &Wipe) -> Result<(), StepError> {
-        let disks = order.disks.iter().map(|wanted| self.disk(wanted)).collect::<Result<Vec<Disk>, _>>()?;
-        let mut devices = disks.iter().map(|disk| self.open(disk)).collect::<Result<Vec<_>, _>>()?;
-        self.spend(order.licence, &disks.iter().collect::<Vec<_>>())?;
-        let total: u64 = disks.iter().map(|disk| disk.size_bytes).sum();
-        let mut before = 0;
-        for (disk, device) in disks.iter().zip(&mut devices) {
-            let partitions: Vec<(u64, u64)> = hardware::partitions(&self.settings.root, &disk.name)
-                .into_iter()
-                .map(|p| (p.start_bytes, p.size_bytes))
-                .collect();
-            wipe(device, order.method, &partitions, &mut |done| self.log.progress(before + done, total))
-                .map_err(|error| StepError::Wipe { disk: format!("/dev/{}", disk.name), error })?;
-            before += disk.size_bytes;
-        }
+        self.log.say(format_args!("/dev/{} is handed to the operating system's own installer", disk.name));
         Ok(())
     }
 
@@ -375,19 +278,5 @@ impl Agent<'_> {
             StepError::Config(format!("not understood at line {}, column {}", e.line(), e.column()))
         })?;
         Ok(place::place(&self.settings.root, &disk, &order.place, &config, &*self.settings.mounts, self.log)?)
-    }
-}
-
-/// Threads that fetch, unpack and write: two a processor keep network, processor and disk busy at once. Each holds two
-/// chunks in memory, so that the smallest machine has room for all.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| (n.get() * 2).clamp(2, 16))
-}
-
-fn failed(order: &WriteImage, disk: &Disk, error: WriteError) -> StepError {
-    StepError::Write {
-        image: order.image.name.clone(),
-        disk: format!("/dev/{} ({})", disk.name, disk.identity()),
-        error: Box::new(error),
     }
 }

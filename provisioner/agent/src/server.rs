@@ -5,8 +5,8 @@ use crate::{log::Log, patience::Patience};
 use provisioner_wire::{
     channel::{AUTHORIZATION, Channel},
     order::{
-        Claim, ClaimAnswer, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
-        SpendLicence, StepResult, path,
+        AskChallenge, Challenge, Claim, ClaimAnswer, ConfigRequest, LicenceGrant, Order, Progress, Refusal,
+        SealedConfig, ShowReadBack, SpendLicence, StepResult, path,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -85,6 +85,15 @@ impl Server {
 
     pub fn config(&self, request: &ConfigRequest) -> Result<SealedConfig, ServerError> {
         self.ask(path::CONFIG, request, true)
+    }
+
+    pub fn challenge(&self, ask: &AskChallenge) -> Result<Challenge, ServerError> {
+        self.ask(path::CHALLENGE, ask, true)
+    }
+
+    pub fn show_read_back(&self, shown: &ShowReadBack) -> Result<(), ServerError> {
+        let body = json(shown)?;
+        self.persist(path::READ_BACK, &body, true, |_| Ok(()))
     }
 
     /// Sent until heard.

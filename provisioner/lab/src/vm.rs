@@ -59,6 +59,8 @@ pub struct VmSpec {
     pub disk: PathBuf,
     pub disk_bytes: u64,
     pub disk_serial: String,
+    /// An NVMe drive in place of a virtio disk.
+    pub nvme: bool,
     /// A slow disk, in bytes a second: time for a fault while it is written. 0: as fast as it goes.
     pub disk_write_rate: u64,
     pub boot: BootOrder,
@@ -90,6 +92,7 @@ impl VmSpec {
             disk_bytes: 4 << 30,
             disk_serial: disk_serial_of(name),
             disk_write_rate: 0,
+            nvme: false,
             boot: BootOrder::Network,
             board: Board::default(),
             netboot: Netboot::default(),
@@ -314,7 +317,8 @@ fn add_disk(qemu: &mut Command, spec: &VmSpec) {
         format_of(&spec.disk),
         spec.disk_write_rate
     ));
-    qemu.arg("-device").arg(format!("virtio-blk-pci,drive=d0,bootindex={index},serial={}", spec.disk_serial));
+    let device = if spec.nvme { "nvme" } else { "virtio-blk-pci" };
+    qemu.arg("-device").arg(format!("{device},drive=d0,bootindex={index},serial={}", spec.disk_serial));
 }
 
 fn add_nic(qemu: &mut Command, spec: &VmSpec) -> Result<()> {

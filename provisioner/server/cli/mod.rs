@@ -2,7 +2,9 @@
 //! knows nothing of the server but its words.
 
 mod boot_plane;
+mod cache;
 mod capture;
+mod certificates;
 mod client;
 mod events;
 mod explain;
@@ -11,6 +13,8 @@ mod records;
 mod table;
 mod what_if;
 mod workflows;
+
+pub use cache::CacheArguments;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::{Client, Failure};
@@ -25,6 +29,8 @@ use std::{
 pub struct Doors {
     /// Runs the server with this configuration file until it is told to end.
     pub serve: fn(&Path) -> anyhow::Result<()>,
+    /// Runs a rack's cache until it is told to end.
+    pub cache: fn(&CacheArguments) -> anyhow::Result<()>,
     /// Checks a hardware folder; what it holds in a few words, or each problem on a line.
     pub check: fn(&Path) -> Result<String, Vec<String>>,
 }
@@ -92,6 +98,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Run a cache for a rack: pieces of images cross the uplink once.
+    Cache(CacheArguments),
     /// Check a folder of machines, profiles and images without a server.
     Check {
         /// The folder with machines/, profiles/ and images/; templates/ is beside it.
@@ -103,6 +111,9 @@ enum Command {
     /// What machines become.
     #[command(subcommand)]
     Profile(Records),
+    /// Clusters that machines join.
+    #[command(subcommand)]
+    Cluster(Records),
     /// Operating system images, and how far the server is with them.
     #[command(subcommand)]
     Image(images::Images),
@@ -125,6 +136,12 @@ enum Command {
     /// Wipe a machine's disks and give it back.
     Release {
         machine: String,
+        /// Do not wait for its node's pods: cordon it and delete it.
+        #[arg(long)]
+        skip_drain: bool,
+        /// Do not ask its cluster at all: the node's object stays there.
+        #[arg(long)]
+        force: bool,
         /// Go on although another DHCP server is heard on the network.
         #[arg(long)]
         despite_rogue: bool,
@@ -164,6 +181,9 @@ enum Command {
     WhatIf(what_if::Asked),
     /// What DHCP, TFTP and HTTP have heard, and other DHCP servers.
     BootPlane,
+    /// Signed records of wiped disks.
+    #[command(subcommand)]
+    WipeCertificate(Certificates),
     /// What happened: a machine's timeline, or with --follow everything from now on.
     Events {
         machine: Option<String>,
@@ -194,6 +214,25 @@ enum Records {
 }
 
 #[derive(Debug, Subcommand)]
+enum Certificates {
+    /// All of them, the newest first.
+    List {
+        /// Only of this machine.
+        #[arg(long)]
+        machine: Option<String>,
+    },
+    /// One, with its signature and the key's public half.
+    Show { id: String },
+    /// Whether a file (of `show -o json`) was signed by this site. Asks no server.
+    Verify {
+        file: PathBuf,
+        /// The site's public key, 64 hexadecimal digits, from a source that you trust.
+        #[arg(long, value_name = "KEY")]
+        public_key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum Workflows {
     /// The present or last workflow of each machine.
     List,
@@ -216,6 +255,10 @@ pub fn main(doors: Doors) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(1, &format!("{error:#}")),
         },
+        Command::Cache(arguments) => match (doors.cache)(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(1, &format!("{error:#}")),
+        },
         Command::Check { folder } => match (doors.check)(&folder) {
             Ok(holds) => {
                 println!("{holds}");
@@ -223,6 +266,15 @@ pub fn main(doors: Doors) -> ExitCode {
             }
             Err(problems) => complain(1, &problems.join("\n")),
         },
+        Command::WipeCertificate(Certificates::Verify { file, public_key }) => {
+            match certificates::verify(&file, &public_key) {
+                Ok(good) => {
+                    println!("{good}");
+                    ExitCode::SUCCESS
+                }
+                Err(failure) => complain(failure.code(), &failure.to_string()),
+            }
+        }
         command => match as_client(command, cli.to) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => complain(failure.code(), &failure.to_string()),
@@ -249,17 +301,23 @@ fn as_client(command: Command, to: To) -> Result<(), Failure> {
 
 async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { .. } | Command::Check { .. } => Ok(()),
+        Command::Serve { .. } | Command::Cache(_) | Command::Check { .. } => Ok(()),
         Command::Machine(what) => records::run(client, records::Kind::Machine, what).await,
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
+        Command::Cluster(what) => records::run(client, records::Kind::Cluster, what).await,
         Command::Image(what) => images::run(client, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
         Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });
             workflows::begin(client, &machine, "provision", &body, (despite_rogue, wait)).await
         }
-        Command::Release { machine, despite_rogue, wait } => {
-            workflows::begin(client, &machine, "release", &Value::Null, (despite_rogue, wait)).await
+        Command::Release { machine, skip_drain, force, despite_rogue, wait } => {
+            let what = match (force, skip_drain) {
+                (true, _) => "release?force=true",
+                (_, true) => "release?skip_drain=true",
+                _ => "release",
+            };
+            workflows::begin(client, &machine, what, &Value::Null, (despite_rogue, wait)).await
         }
         Command::Inspect { machine, wait } => workflows::ask(client, &machine, "inspect", wait).await,
         Command::Retry { machine, despite_rogue, wait } => {
@@ -271,6 +329,7 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Explain { subject } => explain::run(client, &subject).await,
         Command::WhatIf(asked) => what_if::run(client, asked).await,
         Command::BootPlane => boot_plane::run(client).await,
+        Command::WipeCertificate(what) => certificates::run(client, what).await,
         Command::Events { machine, follow } => events::run(client, machine.as_deref(), follow).await,
     }
 }

@@ -14,6 +14,7 @@ pub enum Kind {
     Machine,
     Profile,
     Image,
+    Cluster,
 }
 
 impl Kind {
@@ -22,6 +23,7 @@ impl Kind {
             Self::Machine => "machine",
             Self::Profile => "profile",
             Self::Image => "image",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -38,6 +40,7 @@ impl Kind {
             ],
             Self::Profile => &[("NAME", "name"), ("OS", "os"), ("IMAGE", "image"), ("ROLE", "role")],
             Self::Image => &[("NAME", "name"), ("FORMAT", "format"), ("SHA256", "sha256")],
+            Self::Cluster => &[("NAME", "name"), ("ENDPOINT", "endpoint"), ("VERSION", "kubernetes_version")],
         }
     }
 }

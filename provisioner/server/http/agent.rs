@@ -3,7 +3,11 @@
 
 use super::{
     App,
+    boot::fresh,
+    certificates,
+    content::Unrendered,
     error::{ApiError, accepted, from_bytes, parse},
+    minted, netboot,
 };
 use crate::{
     machine::{Event, Machine, RefusalKind, boot::orders},
@@ -21,12 +25,15 @@ use provisioner_wire::{
     channel::{AUTHORIZATION, Channel, config_context, split_authorization},
     machine::Phase,
     order::{
-        Claim, ClaimAnswer, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
+        Claim, ClaimAnswer, Config, ConfigRequest, LicenceGrant, Order, Progress, Refusal, SealedConfig,
         SpendLicence, Step, StepResult,
     },
     report::clean_to,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Longest reason of a failed step, in characters: some list every disk of the machine.
 const REASON_MAX: usize = 4000;
@@ -48,7 +55,7 @@ impl IntoResponse for Refused {
     }
 }
 
-type Result<T> = std::result::Result<T, Refused>;
+pub(super) type Result<T> = std::result::Result<T, Refused>;
 
 /// The claimant, and what it sent.
 pub struct Spoken {
@@ -92,18 +99,37 @@ impl FromRequest<App> for Spoken {
 }
 
 impl Spoken {
-    fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(super) fn boot_hash(&self) -> &str {
+        &self.boot_hash
+    }
+
+    pub(super) fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         Ok(parse(&self.body)?)
     }
 
     /// Hands an event to the engine; the agent is told a stale generation as a conflict, so that it asks anew.
-    async fn submit(&self, app: &App, event: &Event) -> Result<()> {
-        accepted(app.engine().submit(self.machine.id, event).await?).map_err(|refusal| {
+    pub(super) async fn submit(&self, app: &App, event: &Event) -> Result<()> {
+        self.submitted(app, event).await?.map_err(|refusal| {
             Refused(match refusal.kind {
                 RefusalKind::Stale => ApiError::Conflict(refusal.reason),
                 _ => refusal.into(),
             })
         })
+    }
+}
+
+impl Spoken {
+    /// The same with the engine's own refusal.
+    pub(super) async fn submitted(
+        &self,
+        app: &App,
+        event: &Event,
+    ) -> Result<std::result::Result<(), crate::machine::Refusal>> {
+        Ok(accepted(app.engine().submit(self.machine.id, event).await?))
     }
 }
 
@@ -176,9 +202,14 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         return Err(ApiError::Conflict(format!("{} has no image on its disk yet", machine.name)).into());
     }
     let (boot_hash, generation) = (spoken.boot_hash.clone(), asked.generation);
-    let rendered = match app.content().render(machine, app.engine().now()).await {
+    if machine.target().is_some_and(|t| t.by_url.is_some()) {
+        let pointer = pointer(&app, &spoken, generation).await?;
+        return seal(&spoken, &pointer, generation);
+    }
+    let rendered = match minted::rendered(&app, machine).await? {
         Ok(rendered) => rendered,
-        Err(reason) => {
+        Err(Unrendered::Later(reason)) => return Err(ApiError::Busy(reason).into()),
+        Err(Unrendered::Never(reason)) => {
             let event = Event::ConfigRefused { boot_hash, generation, reason: reason.clone() };
             spoken.submit(&app, &event).await?;
             return Err(ApiError::invalid("", reason).into());
@@ -192,16 +223,43 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         config_hash: rendered.config_hash,
     };
     spoken.submit(&app, &event).await?;
-    let text = zeroize::Zeroizing::new(serde_json::to_vec(&rendered.config).map_err(ApiError::internal)?);
-    let sealed =
-        spoken.channel.seal(&text, &config_context(&machine.name, generation)).map_err(ApiError::internal)?;
+    seal(&spoken, &rendered.config, generation)
+}
+
+fn seal(spoken: &Spoken, config: &Config, generation: Generation) -> Result<Json<SealedConfig>> {
+    let text = zeroize::Zeroizing::new(serde_json::to_vec(config).map_err(ApiError::internal)?);
+    let context = config_context(&spoken.machine.name, generation);
+    let sealed = spoken.channel.seal(&text, &context).map_err(ApiError::internal)?;
     Ok(Json(SealedConfig { sealed }))
+}
+
+/// What leads the node to its one-shot URL; no token is minted before that is fetched.
+async fn pointer(app: &App, spoken: &Spoken, generation: Generation) -> Result<Config> {
+    let (machine, capability) = (&spoken.machine, fresh()?);
+    let made =
+        netboot::pointer(app, machine, &capability).await.map_err(|what| ApiError::invalid("", what))?;
+    let lives = machine.target().map_or(0, |target| target.ready_deadline_ms);
+    let event = Event::ConfigUrlMade {
+        boot_hash: spoken.boot_hash.clone(),
+        generation,
+        url_hash: capability.hash(),
+        expires: app.engine().now() + Duration::from_millis(u64::try_from(lives).unwrap_or_default()),
+    };
+    spoken.submit(app, &event).await?;
+    Ok(made)
 }
 
 /// `POST result`: a step has ended. 409 where its generation is over.
 pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode> {
     let said: StepResult = spoken.read()?;
+    let objection = certificates::objection(spoken.machine(), &said);
+    let is_wiped = said.step == Step::Wipe
+        && objection.is_none()
+        && matches!(said.outcome, provisioner_wire::order::Outcome::Done { .. });
     let outcome = match said.outcome {
+        _ if objection.is_some() => {
+            provisioner_wire::order::Outcome::Failed { reason: objection.unwrap_or_default() }
+        }
         provisioner_wire::order::Outcome::Failed { reason } => {
             provisioner_wire::order::Outcome::Failed { reason: clean_to(&reason, REASON_MAX) }
         }
@@ -214,6 +272,10 @@ pub async fn result(State(app): State<App>, spoken: Spoken) -> Result<StatusCode
         outcome,
     };
     spoken.submit(&app, &event).await?;
+    // After the engine has taken it, and before the agent is told so: it says it again until then.
+    if is_wiped {
+        certificates::keep(&app, &spoken, said.generation, said.wiped).await?;
+    }
     Ok(StatusCode::OK)
 }
 

@@ -3,6 +3,7 @@
 use super::{
     App,
     error::{ApiError, Path, Query, Result, accepted},
+    netboot,
 };
 use crate::{
     inventory::{DiskBoot, Hardware},
@@ -34,6 +35,10 @@ pub const REDACTED: &str = "REDACTED";
 pub enum Script {
     /// Boot the agent. Arguments are `name=value` or bare words of its kernel command line.
     Agent { arguments: Vec<Argument>, door: Door },
+    /// Boot the machine's operating system's own kernel, which installs itself. Arguments as for the agent; one of them
+    /// holds the one-shot URL of the config.
+    /// With the URL of `authority` that one's certificate is put into the initramfs.
+    Netboot { kernel: String, initramfs: Vec<String>, authority: Option<String>, arguments: Vec<Argument> },
     /// The agent would boot, and there is none for this processor.
     NoAgent { architecture: &'static str },
     /// Boot the machine's own disk; `by`: as its record says its firmware needs it.
@@ -147,6 +152,11 @@ async fn decide(app: &App, machine: &Machine, told: &Told, door: Door) -> Result
             Err(refusal) => tracing::info!(machine = %machine.name, "no boot script: {refusal}"),
         }
     }
+    if boots(machine) == Boot::Netboot
+        && let Some(script) = netboot::served(app, machine).await?
+    {
+        return Ok(script);
+    }
     let who = clean(&format!("{} {}", told.uuid, told.serial));
     let what = if who.is_empty() { "boots its disk".to_owned() } else { format!("boots its disk ({who})") };
     app.engine().record(machine.id, &Event::Heard { what }).await?;
@@ -168,6 +178,9 @@ pub async fn preview(app: &App, machine: Option<&Machine>) -> Result<String> {
         None => Script::Nothing,
         Some(machine) if boots(machine) == Boot::Agent => {
             Script::Agent { arguments: arguments(app, Some(machine), REDACTED), door }
+        }
+        Some(machine) if boots(machine) == Boot::Netboot => {
+            netboot::script(app, machine, REDACTED).map_err(ApiError::internal)?
         }
         Some(machine) => Script::Disk { by: disk_boot(app, machine).await? },
     };
@@ -207,7 +220,7 @@ fn no_store(text: String) -> Response {
     (headers, text).into_response()
 }
 
-fn fresh() -> Result<BootId> {
+pub(super) fn fresh() -> Result<BootId> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| ApiError::internal("no random numbers from the system"))?;
     Ok(BootId::from_bytes(bytes))

@@ -5,10 +5,12 @@ use super::{
     error::Problem,
 };
 use crate::{
-    inventory::{self, BMC_PASSWORD, Hardware, ImageDeclaration, Inventory, Password, Profile, RecordName},
+    inventory::{
+        self, BMC_PASSWORD, Cluster, Hardware, ImageDeclaration, Inventory, Password, Profile, RecordName,
+    },
     store::declared::Kind,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::Path};
@@ -34,6 +36,7 @@ pub fn check(
                 Kind::Machine => inventory.machines.retain(|m| m.name.as_str() != name),
                 Kind::Profile => inventory.profiles.retain(|p| p.name.as_str() != name),
                 Kind::Image => inventory.images.retain(|i| i.name.as_str() != name),
+                Kind::Cluster => inventory.clusters.retain(|c| c.name.as_str() != name),
             }
             (kind, name, Checked { spec: Value::Null, secrets: Vec::new() })
         }
@@ -72,6 +75,7 @@ pub fn read_all(declared: &Declared) -> Result<Inventory, Problems> {
         machines: all("machine", &declared.machines)?,
         profiles: all("profile", &declared.profiles)?,
         images: all("image", &declared.images)?,
+        clusters: all("cluster", &declared.clusters)?,
     })
 }
 
@@ -106,6 +110,15 @@ fn put(
             inventory.images.push(new);
             Ok(checked)
         }
+        Kind::Cluster => {
+            let mut new: Cluster = named(spec, name)?;
+            may_have_secrets(&mut new, declared, secrets_dir)?;
+            let secrets = take_cluster_secrets(&mut new, secrets_dir)?;
+            let checked = Checked { spec: written(&new)?, secrets };
+            inventory.clusters.retain(|c| c.name != new.name);
+            inventory.clusters.push(new);
+            Ok(checked)
+        }
     }
 }
 
@@ -134,6 +147,69 @@ fn may_have_password(
         }
     };
     Err(vec![Problem { place: "bmc.password".to_owned(), what: what.to_owned() }])
+}
+
+/// [`may_have_password`] for a cluster's secrets.
+fn may_have_secrets(
+    new: &mut Cluster,
+    declared: &Declared,
+    secrets_dir: Option<&Path>,
+) -> Result<(), Problems> {
+    let records = declared.clusters.iter().filter_map(|c| Cluster::deserialize(c).ok());
+    let mut before = records.into_iter().find(|c| c.name == new.name);
+    let moved = before.as_ref().map_or_else(Vec::new, |before| {
+        let known = before.destinations();
+        new.destinations().into_iter().filter(|d| !known.contains(d)).map(|(field, _)| field).collect()
+    });
+    let kept: Vec<&str> = before
+        .as_mut()
+        .map_or_else(Vec::new, |b| b.secrets_mut().into_iter().map(|(field, _)| field).collect());
+    for (field, secret) in new.secrets_mut() {
+        let what = match secret {
+            Password::Value(_) => continue,
+            Password::File(file) if !file.as_str().starts_with('/') && secrets_dir.is_some() => continue,
+            Password::File(_) => "by the API, only a file below the hardware folder can be named",
+            Password::Env(_) => "by the API, the server's environment cannot be named: give {value: …}",
+            Password::Stored if moved.contains(&field) => {
+                "its address has changed: give it again, {value: …}"
+            }
+            Password::Stored if kept.contains(&field) => continue,
+            Password::Stored => "none is stored: give {value: …}",
+        };
+        return Err(vec![Problem { place: field.to_owned(), what: what.to_owned() }]);
+    }
+    Ok(())
+}
+
+/// A cluster's secrets, read now, to be sealed by the caller.
+pub fn take_cluster_secrets(
+    cluster: &mut Cluster,
+    secrets_dir: Option<&Path>,
+) -> Result<Vec<(String, SecretString)>, Problems> {
+    let taken = cluster
+        .take_secrets(secrets_dir.unwrap_or(Path::new("/")))
+        .map_err(|(place, error)| vec![Problem { place, what: error.to_string() }])?;
+    for (field, secret) in &taken {
+        secrets_are_sound(field, secret).map_err(|what| vec![Problem { place: field.clone(), what }])?;
+    }
+    Ok(taken)
+}
+
+/// What is stored must be of use: a mistake is told when it is made, not when a machine waits.
+fn secrets_are_sound(field: &str, text: &SecretString) -> Result<(), String> {
+    use crate::{inventory::cluster::secret, token};
+    let text = text.expose_secret();
+    match field {
+        secret::KUBERNETES => {
+            token::kubeconfig::Credentials::parse(text).map(drop).map_err(|e| e.to_string())
+        }
+        secret::TALOS => token::talos::Bundle::parse(text).map(drop).map_err(|e| e.to_string()),
+        secret::K3S if !token::k3s::is_server_token(text) => {
+            Err("not a server token: one line of 8 to 512 printable characters".to_owned())
+        }
+        secret::WEBHOOK if text.trim().len() < 16 => Err("shorter than 16 characters".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// The BMC password, wherever it is said to be: read now, to be sealed by the caller, never kept in the record.
@@ -199,6 +275,9 @@ fn place(inventory: &Inventory, at: Option<(Kind, &str)>, pointer: &str) -> Stri
         Some("profiles") => {
             (Kind::Profile, "profile", inventory.profiles.get(index).map(|p| p.name.as_str()))
         }
+        Some("clusters") => {
+            (Kind::Cluster, "cluster", inventory.clusters.get(index).map(|c| c.name.as_str()))
+        }
         _ => (Kind::Image, "image", inventory.images.get(index).map(|i| i.name.as_str())),
     };
     let path = parts.fold(String::new(), |path, part| match part.parse::<usize>() {
@@ -216,7 +295,6 @@ fn place(inventory: &Inventory, at: Option<(Kind, &str)>, pointer: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret;
     use serde_json::json;
 
     fn templates() -> BTreeSet<RecordName> {
@@ -227,7 +305,12 @@ mod tests {
         let image = json!({"name": "debian-12", "source": {"file": "d.raw"}, "format": "raw", "sha256": "ab".repeat(32)});
         let profile = json!({"name": "debian", "image": "debian-12", "os": "cloud-init", "template": "debian",
             "place": {"partition": {"label": "CIDATA"}, "directory": "/"}, "role": "worker"});
-        Declared { machines: vec![machine("a", 1)], profiles: vec![profile], images: vec![image] }
+        Declared {
+            machines: vec![machine("a", 1)],
+            profiles: vec![profile],
+            images: vec![image],
+            clusters: Vec::new(),
+        }
     }
 
     fn machine(name: &str, last: u8) -> Value {

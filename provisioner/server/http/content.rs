@@ -7,7 +7,7 @@ use crate::{
     machine::{Machine, Time},
     store::declared::Kind,
 };
-use provisioner_wire::{Mac, MachineName, chunks::Sha, order::Config};
+use provisioner_wire::{Mac, chunks::Sha, order::Config, wipe::SignedCertificate};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -22,6 +22,7 @@ pub struct Declared {
     pub machines: Vec<Value>,
     pub profiles: Vec<Value>,
     pub images: Vec<Value>,
+    pub clusters: Vec<Value>,
 }
 
 /// One change to what is declared.
@@ -60,6 +61,27 @@ pub struct Rendered {
     pub token_expires: Time,
     /// SHA-256 of the rendered files, hexadecimal.
     pub config_hash: String,
+}
+
+/// Why there is no config now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unrendered {
+    /// The issuer of its token does not answer; asked again later it may.
+    Later(String),
+    /// Needs a person.
+    Never(String),
+}
+
+impl From<String> for Unrendered {
+    fn from(reason: String) -> Self {
+        Self::Never(reason)
+    }
+}
+
+impl From<&str> for Unrendered {
+    fn from(reason: &str) -> Self {
+        Self::Never(reason.to_owned())
+    }
 }
 
 /// What an image was taken apart into.
@@ -121,7 +143,7 @@ pub trait Content: Send + Sync + 'static {
 
     /// The config for the live claim of `machine`, at `now`. The same claim gets the same token, so that a retry of
     /// the agent is not a second mint.
-    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>>;
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, Unrendered>>;
 
     /// The config as it would be rendered now, with [`super::boot::REDACTED`] for its token. Nothing is minted.
     fn preview<'a>(&'a self, machine: &'a Machine) -> Answer<'a, Result<Config, String>> {
@@ -149,6 +171,23 @@ pub trait Content: Send + Sync + 'static {
         Box::pin(async move { Ok(ImagesRemoved { dry_run, ..ImagesRemoved::default() }) })
     }
 
-    /// Seals a secret for the store, bound to the machine and the field.
-    fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;
+    /// What a disk of `disk_bytes` with the image of this manifest answers to a challenge.
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        Box::pin(async move {
+            Err(format!("{root}: no chunks for a disk of {disk_bytes} bytes ({})", nonce.len()))
+        })
+    }
+
+    /// Signs a wipe certificate with the site's key.
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        Err(format!("no key to sign with: {certificate}"))
+    }
+
+    /// Seals a secret for the store, bound to its owner (a machine, `cluster/NAME`) and the field.
+    fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String>;
 }

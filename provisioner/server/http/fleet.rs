@@ -166,7 +166,12 @@ mod tests {
             chunks: Some(chunks),
         };
         let disk: DiskIdentity = serde_json::from_value(serde_json::json!({"size_bytes": 1})).unwrap();
-        Order::WriteImage(WriteImage { disk, licence: LicenceId(uuid::Uuid::nil()), image })
+        Order::WriteImage(WriteImage {
+            disk,
+            licence: LicenceId(uuid::Uuid::nil()),
+            image,
+            read_back: Default::default(),
+        })
     }
 
     #[test]

@@ -7,7 +7,13 @@ use super::{
     error::Result,
     script::{Word, line_of},
 };
-use crate::store;
+use crate::{
+    machine::{
+        Event,
+        boot::{Boot, boots},
+    },
+    store,
+};
 use provisioner_wire::{Mac, order::cmdline};
 use std::net::IpAddr;
 
@@ -16,6 +22,7 @@ pub const CONFIG: &str = "grub/grub.cfg";
 
 const AGENT: &str = include_str!("../../../ipxe/agent.grub");
 const DISK: &str = include_str!("../../../ipxe/disk.grub");
+const NO_NETBOOT: &str = include_str!("../../../ipxe/no-netboot.grub");
 const NOTHING: &str = include_str!("../../../ipxe/nothing.grub");
 
 /// The text for whoever has a lease on `ip`, and a boot id with it where the agent is to boot. `None`: nobody has.
@@ -24,14 +31,28 @@ pub async fn config(app: &App, ip: IpAddr) -> Result<Option<String>> {
     let now = app.engine().now().0;
     let live = leases.iter().find(|l| l.ip == ip.to_string() && l.state == "bound" && l.expires_at > now);
     let Some(mac) = live.and_then(|lease| lease.mac.parse::<Mac>().ok()) else { return Ok(None) };
+    if refuses_netboot(app, mac).await? {
+        return Ok(Some(NO_NETBOOT.to_owned()));
+    }
     let script = script_of(app, mac, &Told::default(), Door::Plain).await?;
     text(&script, mac).map(Some).map_err(super::error::ApiError::internal)
+}
+
+/// The shim checks a kernel with its own vendor's keys, and these are not its operating system's. No URL is made for what
+/// cannot boot; the timeline says why nothing goes on.
+async fn refuses_netboot(app: &App, mac: Mac) -> Result<bool> {
+    let machine = store::machines::by_mac(&mut app.db().read().await?, mac).await?;
+    let Some(machine) = machine.filter(|machine| boots(machine) == Boot::Netboot) else { return Ok(false) };
+    let what = "came by shim and GRUB, which cannot boot its operating system's own kernel".to_owned();
+    app.engine().record(machine.id, &Event::Heard { what }).await?;
+    Ok(true)
 }
 
 /// An error names the value that cannot stand in a configuration, unless the value is secret.
 fn text(script: &Script, mac: Mac) -> std::result::Result<String, String> {
     let arguments = match script {
         Script::Disk { .. } => return Ok(DISK.to_owned()),
+        Script::Netboot { .. } => return Ok(NO_NETBOOT.to_owned()),
         Script::Nothing | Script::NoAgent { .. } => return Ok(NOTHING.to_owned()),
         Script::Agent { arguments, .. } => arguments,
     };

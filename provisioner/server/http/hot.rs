@@ -6,6 +6,7 @@ use provisioner_wire::chunks::Sha;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -68,6 +69,16 @@ impl Hot {
             }
             self.kept().forget_oldest()?;
         }
+    }
+
+    /// [`Hot::room`], waited for.
+    pub async fn room_within(&self, bytes: usize, within: Duration) -> Option<Room> {
+        if let Some(room) = self.room(bytes) {
+            return Some(room);
+        }
+        let units = u32::try_from(bytes.div_ceil(UNIT).max(1)).ok()?;
+        let share = Arc::clone(&self.budget).acquire_many_owned(units);
+        tokio::time::timeout(within, share).await.ok()?.ok().map(Room)
     }
 
     /// Keeps `bytes`, and gives them back to be sent.

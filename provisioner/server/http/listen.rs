@@ -1,6 +1,6 @@
 //! The two listeners: plain HTTP for what boots, TLS for what operates.
 
-use super::error::ApiError;
+use super::{error::ApiError, short_way::ShortWay};
 use axum::{
     Router,
     extract::{ConnectInfo, Request},
@@ -45,6 +45,20 @@ impl Bound {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         axum_server::from_tcp(self.listener)?
+            .handle(stopped_by(stop))
+            .serve(routes.into_make_service_with_connect_info::<SocketAddr>())
+            .await
+    }
+
+    /// [`Bound::plain`], with the short way for chunks before it.
+    pub async fn plain_with_chunks(
+        self,
+        routes: Router,
+        short_way: ShortWay,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        axum_server::from_tcp(self.listener)?
+            .acceptor(short_way)
             .handle(stopped_by(stop))
             .serve(routes.into_make_service_with_connect_info::<SocketAddr>())
             .await

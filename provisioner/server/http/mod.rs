@@ -8,7 +8,9 @@ pub mod boot;
 pub mod boot_files;
 pub mod boot_plane;
 pub mod by_hash;
+pub mod certificates;
 pub mod checked;
+pub mod config_url;
 pub mod content;
 pub mod error;
 pub mod fair;
@@ -19,16 +21,20 @@ pub mod hot;
 pub mod images;
 pub mod listen;
 pub mod live;
+pub mod minted;
+pub mod netboot;
 pub mod node;
 pub mod pace;
+pub mod proof;
 pub mod script;
 pub mod script6;
+pub mod short_way;
 pub mod tls;
 
 use crate::{store::Db, workflow::Engine};
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::StatusCode,
     middleware,
     routing::{get, post},
@@ -43,6 +49,9 @@ use tower_http::{timeout::TimeoutLayer, trace::TraceLayer};
 
 /// From a request's head to its answer's head; a body that trickles in ends here. Bodies of answers may take longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Where a node fetches its config; the second part is a secret.
+const CONFIG_URL: &str = "/config/{machine}/{capability}/{file}";
 
 /// What the routes share. Cheap to clone.
 #[derive(Clone)]
@@ -73,6 +82,10 @@ pub struct Parts {
 pub struct Settings {
     /// Base URL of the plain listener as machines reach it.
     pub plain_url: String,
+    /// The same of the TLS listener.
+    pub tls_url: String,
+    /// The authority that the TLS listener's certificate follows from.
+    pub ca_pem: String,
     pub discovery: bool,
     /// Added to the agent's kernel command line.
     pub kernel_arguments: Vec<String>,
@@ -142,7 +155,9 @@ impl App {
 /// the iPXE binaries. The API answers here only to this host itself.
 pub fn plain(app: &App, boot_files: Router) -> Router {
     let witness = middleware::from_fn_with_state(app.boot_plane().clone(), boot_plane::witness);
-    let boot = Router::new().route("/boot/{file}", get(boot::script).head(boot::head));
+    let boot = Router::new()
+        .route("/boot/{file}", get(boot::script).head(boot::head))
+        .route(netboot::AUTHORITY, get(netboot::authority));
     let routes = Router::new()
         .route(path::CLAIM, post(agent::claim))
         .route(path::ORDER, post(agent::order))
@@ -150,6 +165,9 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
         .route(path::CONFIG, post(agent::config))
         .route(path::RESULT, post(agent::result))
         .route(path::PROGRESS, post(agent::progress))
+        .route(path::CHALLENGE, post(proof::challenge))
+        .route(path::READ_BACK, post(proof::read_back))
+        .route(CONFIG_URL, get(config_url::by_plain).head(config_url::head))
         .route("/images/{sha256}", get(images::image))
         .route("/images/manifests/{sha256}", get(images::manifest))
         .route("/images/chunks/{sha256}", get(images::chunk));
@@ -161,7 +179,8 @@ pub fn plain(app: &App, boot_files: Router) -> Router {
 /// The TLS listener: operators, and nodes that phone home. With `boot_files` also machines whose firmware knows this
 /// server's authority.
 pub fn tls(app: &App, boot_files: Option<Router>) -> Router {
-    let mut routes = common().with_state(app.clone());
+    let by_url = Router::new().route(CONFIG_URL, get(config_url::by_tls).head(config_url::head));
+    let mut routes = common().merge(by_url).with_state(app.clone());
     if let Some(files) = boot_files {
         let witness = middleware::from_fn_with_state(app.boot_plane().clone(), boot_plane::witness);
         let script = get(boot::script_by_tls).head(boot::head);
@@ -181,9 +200,16 @@ async fn healthz(axum::extract::State(app): axum::extract::State<App>) -> error:
     Ok("ok\n")
 }
 
+/// As the trace layer's own, without the secret that stands in the path of a one-shot URL.
+fn span(request: &Request) -> tracing::Span {
+    let path = request.uri().path();
+    let path = if path.starts_with("/config/") { "/config/…" } else { path };
+    tracing::debug_span!("request", method = %request.method(), path, version = ?request.version())
+}
+
 fn finish(routes: Router) -> Router {
     routes
         .layer(DefaultBodyLimit::max(error::BODY_MAX))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_WITHIN))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
 }

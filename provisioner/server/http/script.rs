@@ -6,6 +6,7 @@ use crate::inventory::DiskBoot;
 
 const AGENT: &str = include_str!("../../../ipxe/agent.ipxe");
 const NO_AGENT: &str = include_str!("../../../ipxe/no-agent.ipxe");
+const NETBOOT: &str = include_str!("../../../ipxe/netboot.ipxe");
 const DISK: &str = include_str!("../../../ipxe/disk.ipxe");
 const DISK_EXIT: &str = include_str!("../../../ipxe/disk-exit.ipxe");
 const DISK_SANBOOT: &str = include_str!("../../../ipxe/disk-sanboot.ipxe");
@@ -100,6 +101,9 @@ impl Builder {
             }
             Script::Nothing => return Ok(NOTHING.to_owned()),
             Script::NoAgent { architecture } => return Ok(NO_AGENT.replace("{{architecture}}", architecture)),
+            Script::Netboot { kernel, initramfs, authority, arguments } => {
+                return netboot(kernel, initramfs, authority.as_ref(), arguments);
+            }
             Script::Agent { arguments, door } => (arguments, door),
         };
         let files = match door {
@@ -109,6 +113,43 @@ impl Builder {
         let line = line_of(arguments, |word| word.0)?;
         let uefi = if self.signed_agent { "signed" } else { "parts" };
         Ok(AGENT.replace("{{uefi}}", uefi).replace("{{files}}", &files.0).replace("{{arguments}}", &line))
+    }
+}
+
+/// Bytes of a URL in a script.
+const URL_MAX: usize = 1000;
+
+/// Where Go's programs, Ignition among them, look for authorities beside those of the system.
+const AUTHORITY: &str = "/etc/ssl/certs/provisioner-site.pem";
+
+/// Each initramfs has a name of its own: UEFI kernels are told them on their command line. iPXE makes an archive of a file
+/// that comes with a path.
+fn netboot(
+    kernel: &str,
+    initramfs: &[String],
+    authority: Option<&String>,
+    arguments: &[Argument],
+) -> Result<String, String> {
+    let line = line_of(arguments, |word| word.0)?;
+    let all = initramfs.iter().map(|file| (file, String::new()));
+    let archive = format!(" {AUTHORITY} mode=644 mkdir=-1");
+    let all: Vec<_> = all.chain(authority.map(|file| (file, archive))).collect();
+    let names = (0..all.len()).map(|n| format!("initrd=initrd{n}")).collect::<Vec<_>>().join(" ");
+    let load = |(n, (file, place)): (usize, &(&String, String))| -> Result<String, String> {
+        Ok(format!("initrd --name initrd{n} {}{place} || goto again\n", url(file)?.0))
+    };
+    let loads = all.iter().enumerate().map(load).collect::<Result<String, _>>()?;
+    Ok(NETBOOT
+        .replace("{{kernel}}", &url(kernel)?.0)
+        .replace("{{names}}", &names)
+        .replace("{{initramfs}}\n", &loads)
+        .replace("{{arguments}}", &line))
+}
+
+fn url(text: &str) -> Result<Word, String> {
+    match text.len() {
+        0..=URL_MAX => Word::new(text),
+        long => Err(format!("a URL of {long} bytes cannot stand in a boot script: {URL_MAX} is the most")),
     }
 }
 
@@ -177,7 +218,45 @@ mod tests {
         assert!(builder().text(&agent(&["x".repeat(5000).as_str()])).is_err());
     }
 
+    fn netboot(kernel: &str, word: &str) -> Script {
+        let arguments = vec![Argument::Word(word.to_owned())];
+        let initramfs = vec!["http://10.88.0.1:8080/images/a".to_owned(), "http://h/b".to_owned()];
+        let authority = Some("http://h/boot/authority.pem".to_owned());
+        Script::Netboot { kernel: kernel.to_owned(), initramfs, authority, arguments }
+    }
+
+    #[test]
+    fn an_operating_systems_kernel_has_each_initramfs_by_name() {
+        let text = builder().text(&netboot("http://h/k", "talos.platform=metal")).unwrap();
+        let lines: Vec<&str> =
+            text.lines().filter(|l| l.starts_with("kernel ") || l.starts_with("initrd ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "kernel http://h/k initrd=initrd0 initrd=initrd1 initrd=initrd2 talos.platform=metal || goto again",
+                "initrd --name initrd0 http://10.88.0.1:8080/images/a || goto again",
+                "initrd --name initrd1 http://h/b || goto again",
+                "initrd --name initrd2 http://h/boot/authority.pem /etc/ssl/certs/provisioner-site.pem mode=644 mkdir=-1 || goto again"
+            ]
+        );
+        // Talos' own variables would be iPXE's first: `${uuid}` is not what it seems.
+        for bad in ["talos.config=http://h/?u=${uuid}", "a b", "a\nboot"] {
+            assert!(builder().text(&netboot("http://h/k", bad)).unwrap_err().contains("boot script"));
+            assert!(builder().text(&netboot(bad, "quiet")).is_err());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_value_adds_a_line_to_a_netboot(value in "\\PC*|.*") {
+            let lines = builder().text(&netboot("k", "x")).unwrap().lines().count();
+            for script in [netboot("k", &value), netboot(&value, "x")] {
+                if let Ok(text) = builder().text(&script) {
+                    prop_assert_eq!(text.lines().count(), lines);
+                }
+            }
+        }
+
         #[test]
         fn no_value_adds_a_line(value in "\\PC*|.*") {
             let lines = builder().text(&agent(&["x"])).unwrap().lines().count();

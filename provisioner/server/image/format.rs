@@ -1,11 +1,11 @@
 //! PURE. Which format a file's first bytes show.
 
 /// Bytes to hand to [`detect`].
-pub(super) const HEAD: usize = 8;
+pub const HEAD: usize = 8;
 
 /// By magic numbers: a declarable format's own name (`gz`, `xz`, `zst`, `bz2`, `qcow2`), the name of a disk format or archive that must
 /// not be written as it is, or `raw` for what is none of these.
-pub(super) fn detect(head: &[u8]) -> &'static str {
+pub fn detect(head: &[u8]) -> &'static str {
     match head {
         [0x1f, 0x8b, ..] => "gz",
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",

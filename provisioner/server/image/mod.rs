@@ -3,9 +3,10 @@
 
 mod cache;
 pub mod chunks;
-mod format;
+pub mod format;
 pub mod progress;
-mod qcow2;
+pub mod qcow2;
+pub mod read_back;
 pub mod source;
 pub mod trust;
 pub mod verify;
@@ -160,13 +161,7 @@ impl Images {
         declared: &ImageDeclaration,
         progress: &Progress,
     ) -> Result<VerifiedImage, ImageError> {
-        progress.enter(Phase::Waiting, None);
-        if !matches!(declared.source, ImageSource::File(_)) {
-            let image = || name(declared);
-            let fetcher = self.fetcher.as_ref().ok_or_else(|| ImageError::NoFetcher { image: image() })?;
-            let fetched = fetcher.fetch(declared, progress).await;
-            fetched.map_err(|source| ImageError::Fetch { image: image(), source })?;
-        }
+        self.fetch(declared, progress).await?;
         progress.enter(Phase::Waiting, None);
         let _one = self.taking_in.lock().await;
         progress.enter(Phase::Checking, None);
@@ -182,6 +177,31 @@ impl Images {
             }
         };
         Ok(verified.in_chunks(root))
+    }
+
+    async fn fetch(&self, declared: &ImageDeclaration, progress: &Progress) -> Result<(), ImageError> {
+        if matches!(declared.source, ImageSource::File(_)) {
+            return Ok(());
+        }
+        progress.enter(Phase::Waiting, None);
+        let image = || name(declared);
+        let fetcher = self.fetcher.as_ref().ok_or_else(|| ImageError::NoFetcher { image: image() })?;
+        let fetched = fetcher.fetch(declared, progress).await;
+        fetched.map_err(|source| ImageError::Fetch { image: image(), source })
+    }
+
+    /// Fetched and [`Images::verified`]: a kernel, which is served as it is.
+    pub async fn here(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let progress = self.progress(declared);
+        let done = match self.fetch(declared, &progress).await {
+            Ok(()) => self.verified(declared).await,
+            Err(error) => Err(error),
+        };
+        match &done {
+            Ok(_) => progress.ready(None),
+            Err(error) => progress.failed(error.to_string()),
+        }
+        done
     }
 
     /// Reads an image's chunks again, and makes those anew that are not what their name says.

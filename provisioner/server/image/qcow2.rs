@@ -15,19 +15,26 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const DIRTY_OR_CORRUPT: u64 = 0b11;
 
 /// Reads raw disk bytes.
-pub(super) struct Disk {
+pub struct Disk {
     access: FormatAccess<File>,
     at: u64,
 }
 
 impl Disk {
-    pub(super) fn open(file: fs::File) -> io::Result<Self> {
+    /// `file` is checked before anything in it is believed.
+    pub fn open(file: fs::File) -> io::Result<Self> {
         let mut head = [0; HEAD];
         file.read_exact_at(&mut head, 0)?;
         check(&head).map_err(io::Error::other)?;
         let image =
             guarded(|| Qcow2::<File>::builder(File::try_from(file)?).open(DenyImplicitOpenGate::default()))?;
         Ok(Self { access: FormatAccess::new(image), at: 0 })
+    }
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Disk(qcow2, {} bytes, at {})", self.access.size(), self.at)
     }
 }
 

@@ -1,11 +1,10 @@
 //! PURE. The rules between records: no identity twice, no reference to nothing, no address that cannot be one.
 
 use super::{
-    DeclaredSha256, DiskHints, Hardware, ImageDeclaration, ImageSource, Inventory, Nic, Problem, Profile,
-    RecordName,
+    Cluster, DeclaredSha256, DiskHints, Hardware, ImageDeclaration, ImageSource, Inventory, Nic, Problem,
+    Profile, RecordName, check_cluster, check_delivery,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
-use provisioner_wire::order::PartitionSelector;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -21,6 +20,9 @@ pub fn check(
     let mut check = Check { place_of: &place_of, problems: Vec::new(), seen: BTreeMap::new() };
     for (index, image) in inventory.images.iter().enumerate() {
         check.image(&format!("/images/{index}"), image);
+    }
+    for (index, cluster) in inventory.clusters.iter().enumerate() {
+        check.cluster(&format!("/clusters/{index}"), cluster);
     }
     for (index, profile) in inventory.profiles.iter().enumerate() {
         check.profile(&format!("/profiles/{index}"), profile, inventory, templates);
@@ -172,10 +174,21 @@ impl Check<'_> {
                 format!("there is no template {} (there is: {})", profile.template, list(templates.iter()));
             self.problem(&format!("{at}/template"), message);
         }
-        if profile.place.partition == PartitionSelector::Number(0) {
-            self.problem(&format!("{at}/place/partition"), "partitions are counted from 1");
+        for (place, message) in check_delivery::delivery(profile, &inventory.images) {
+            self.problem(&format!("{at}{place}"), message);
         }
         self.hints(&format!("{at}/disk"), &profile.disk);
+        for (pointer, message) in check_cluster::of_profile(profile, inventory) {
+            self.problem(&format!("{at}{pointer}"), message);
+        }
+    }
+
+    fn cluster(&mut self, at: &str, cluster: &Cluster) {
+        let owner = format!("cluster {}", cluster.name);
+        self.once("cluster name", &cluster.name, &owner, &format!("{at}/name"));
+        for (pointer, message) in check_cluster::of_cluster(cluster) {
+            self.problem(&format!("{at}{pointer}"), message);
+        }
     }
 
     fn hints(&mut self, at: &str, hints: &DiskHints) {

@@ -35,6 +35,7 @@ fn elsewhere(inventory: &Inventory, pointer: &str) -> String {
     let rest = parts.next().unwrap_or_default();
     let name = match kind {
         "machines" => inventory.machines.get(index).map(|m| format!("machine {}", m.name)),
+        "clusters" => inventory.clusters.get(index).map(|c| format!("cluster {}", c.name)),
         "profiles" => inventory.profiles.get(index).map(|p| format!("profile {}", p.name)),
         _ => inventory.images.get(index).map(|i| format!("image {}", i.name)),
     };

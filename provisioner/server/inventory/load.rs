@@ -1,6 +1,6 @@
-//! Reads `hardware/{machines,profiles,images}/*.yaml`: all of it or nothing.
+//! Reads `hardware/{machines,profiles,images,clusters}/*.yaml`: all of it or nothing.
 
-use super::{Hardware, Inventory, Password, Problem, RecordName, check::check, located::Located};
+use super::{Cluster, Hardware, Inventory, Password, Problem, RecordName, check::check, located::Located};
 use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeSet,
@@ -15,6 +15,16 @@ pub fn load(folder: &Path, templates: &BTreeSet<RecordName>) -> Result<Inventory
     let machines = read_all::<Hardware>(&folder.join("machines"), &mut problems);
     let profiles = read_all(&folder.join("profiles"), &mut problems);
     let images = read_all(&folder.join("images"), &mut problems);
+    let mut clusters = read_all::<Cluster>(&folder.join("clusters"), &mut problems);
+    for (cluster, place) in &mut clusters {
+        let written = |p: &Password| matches!(p, Password::Value(_) | Password::Stored);
+        if cluster.secrets_mut().iter().any(|(_, secret)| written(secret)) {
+            problems.push(Problem::new(
+                place.of("/name"),
+                "a secret does not belong into a file of the inventory; use {file: NAME} or {env: NAME}",
+            ));
+        }
+    }
     for (machine, place) in &machines {
         if machine.bmc.as_ref().is_some_and(|b| matches!(b.password, Password::Value(_) | Password::Stored)) {
             problems.push(Problem::new(
@@ -29,8 +39,14 @@ pub fn load(folder: &Path, templates: &BTreeSet<RecordName>) -> Result<Inventory
     let (machines, machine_places) = machines.into_iter().unzip();
     let (profiles, profile_places) = profiles.into_iter().unzip();
     let (images, image_places) = images.into_iter().unzip();
-    let inventory = Inventory { machines, profiles, images };
-    let places = Places { machines: machine_places, profiles: profile_places, images: image_places };
+    let (clusters, cluster_places) = clusters.into_iter().unzip();
+    let inventory = Inventory { machines, profiles, images, clusters };
+    let places = Places {
+        machines: machine_places,
+        profiles: profile_places,
+        images: image_places,
+        clusters: cluster_places,
+    };
     let problems = check(&inventory, templates, |pointer| places.of(pointer));
     if problems.is_empty() { Ok(inventory) } else { Err(problems) }
 }
@@ -61,6 +77,7 @@ struct Places {
     machines: Vec<DocumentPlace>,
     profiles: Vec<DocumentPlace>,
     images: Vec<DocumentPlace>,
+    clusters: Vec<DocumentPlace>,
 }
 
 impl Places {
@@ -70,6 +87,7 @@ impl Places {
         let documents = match parts.next() {
             Some("machines") => &self.machines,
             Some("profiles") => &self.profiles,
+            Some("clusters") => &self.clusters,
             _ => &self.images,
         };
         let document =

@@ -6,7 +6,7 @@ use super::{
 };
 use provisioner_wire::{
     Mac, MachineName,
-    report::{Disk, Firmware, HardwareReport},
+    report::{Disk, Firmware, HardwareReport, MarkKind},
 };
 use std::fmt;
 use uuid::Uuid;
@@ -178,7 +178,8 @@ fn hints_text(hints: &DiskHints) -> String {
 }
 
 /// The one disk that the hints name. Never a removable, read-only or used one, nor one whose identity would not survive
-/// a reboot or is shared with another.
+/// a reboot or is shared with another; and none that belongs to a set, or maybe to other machines, unless the hints allow
+/// that.
 pub fn choose_disk(hints: &DiskHints, report: &HardwareReport) -> Result<Disk, DiskRefusal> {
     let judged: Vec<(Disk, Vec<String>)> =
         report.disks.iter().map(|disk| (disk.clone(), objections(hints, disk, report))).collect();
@@ -191,6 +192,7 @@ pub fn choose_disk(hints: &DiskHints, report: &HardwareReport) -> Result<Disk, D
 
 fn objections(hints: &DiskHints, disk: &Disk, report: &HardwareReport) -> Vec<String> {
     let mut reasons = never(disk, report);
+    reasons.extend(held_by_others(disk, &hints.allow));
     let mut text =
         |name: &str, hint: &Option<super::Line>, seen: &Option<String>, same: fn(&str, &str) -> bool| {
             if let Some(hint) = hint
@@ -227,14 +229,53 @@ fn never(disk: &Disk, report: &HardwareReport) -> Vec<String> {
     };
     rule(disk.removable, "removable");
     rule(disk.read_only, "read-only");
-    rule(disk.in_use, "in use");
+    rule(disk.in_use, "in use (mounted, swap, or part of a set that is running)");
     rule(disk.size_bytes == 0, "empty (no medium)");
     rule(!identity.is_certain(), "has neither serial nor WWN, so it could be mistaken for another");
     let filler = disk.wwn.is_none() && disk.serial.as_deref().is_some_and(is_filler_serial);
     rule(filler, "its serial is vendors' filler and it has no WWN");
-    let twins = report.disks.iter().filter(|other| other.identity() == identity).count();
-    rule(identity.is_certain() && twins > 1, "another disk has the same WWN, serial and size");
+    let others = || report.disks.iter().filter(|other| other.name != disk.name);
+    let is_twin = |other: &&Disk| identity.is_certain() && other.identity() == identity;
+    // The same name by another path: a multipath disk. Written by one path while another is in use, it is lost.
+    let is_path = |other: &&Disk| disk.wwn.is_some() && other.wwn == disk.wwn;
+    if let Some(path) = others().find(is_path) {
+        reasons.push(format!("one of several paths to the same disk (multipath): {} is another", path.name));
+    } else if let Some(twin) = others().find(is_twin) {
+        reasons.push(format!("{} has the same WWN, serial and size", twin.name));
+    }
     reasons
+}
+
+/// What on the disk says that it belongs to a set, or that other machines may be using it; without what is `allowed`.
+fn held_by_others(disk: &Disk, allowed: &[MarkKind]) -> Vec<String> {
+    let marks = disk.marks.iter().filter(|mark| !allowed.contains(&mark.kind));
+    marks
+        .map(|mark| {
+            format!("{} ({}; allow: [{}] takes it all the same)", mark.kind, mark.at, mark.kind.word())
+        })
+        .collect()
+}
+
+/// The disks that a wipe takes: every fixed one. What cannot be wiped, or may be another machine's, stops the wipe: a
+/// machine must not count as wiped while a disk of it is not, and a shared disk is not this machine's to wipe. Sets that
+/// only this machine has (RAID, LVM, bcache, ZFS) are what a wipe is for.
+pub fn wipeable(hints: &DiskHints, report: &HardwareReport) -> Result<Vec<Disk>, String> {
+    let fixed: Vec<&Disk> = report.disks.iter().filter(|d| !d.removable && d.size_bytes > 0).collect();
+    let own = [MarkKind::RaidMember, MarkKind::LvmMember, MarkKind::BcacheMember, MarkKind::ZfsMember];
+    let allowed = [own.as_slice(), &hints.allow].concat();
+    let refused: Vec<String> = fixed
+        .iter()
+        .map(|disk| (disk, [never(disk, report), held_by_others(disk, &allowed)].concat()))
+        .filter(|(_, reasons)| !reasons.is_empty())
+        .map(|(disk, reasons)| format!("{}: {}", disk.name, reasons.join(", ")))
+        .collect();
+    if !refused.is_empty() {
+        return Err(format!("these disks cannot be wiped, so none is: {}", refused.join("; ")));
+    }
+    if fixed.is_empty() {
+        return Err("the machine shows no disk".to_owned());
+    }
+    Ok(fixed.into_iter().cloned().collect())
 }
 
 fn contains_ignoring_case(part: &str, whole: &str) -> bool {
@@ -252,3 +293,7 @@ fn same_wwn(a: &str, b: &str) -> bool {
     };
     plain(a) == plain(b)
 }
+
+#[cfg(test)]
+#[path = "matching_tests.rs"]
+mod tests;

@@ -5,6 +5,9 @@
 //! twice, or every [`Problem`] with its place. Also PURE: who a machine is and which disk is meant ([`matching`]).
 
 pub mod check;
+mod check_cluster;
+mod check_delivery;
+pub mod cluster;
 pub mod dhcp_options;
 pub mod hardware;
 pub mod identity;
@@ -22,6 +25,7 @@ pub mod signature;
 pub mod values;
 
 pub use check::check;
+pub use cluster::{CaCertificate, Cluster};
 pub use dhcp_options::DhcpOptions;
 pub use hardware::{Bmc, BootBy, DiskBoot, Hardware, Nic, Password, PxeLead, Quirks, Values};
 pub use image::{DeclaredSha256, ImageDeclaration, ImageSource};
@@ -33,7 +37,8 @@ pub use oci_reference::OciReference;
 pub use password::BMC_PASSWORD;
 pub use problem::Problem;
 pub use profile::{
-    DiskHints, IssuerKind, OperatingSystem, Placement, Profile, Readiness, ReadyBy, TokenPolicy,
+    Delivery, DiskHints, ExpectedTaint, FetchedFrom, IssuerKind, Method, NetbootFiles, OperatingSystem, Over,
+    Placement, Profile, Readiness, ReadyBy, TokenPolicy, UrlDelivery,
 };
 pub use signature::{SignaturePolicy, SignaturesRequired};
 pub use values::{
@@ -49,4 +54,5 @@ pub struct Inventory {
     pub machines: Vec<Hardware>,
     pub profiles: Vec<Profile>,
     pub images: Vec<ImageDeclaration>,
+    pub clusters: Vec<Cluster>,
 }

@@ -20,6 +20,17 @@ pub enum PasswordError {
 }
 
 impl Password {
+    /// [`Password::read`] for a secret of several lines: a file is taken as a whole.
+    pub fn read_whole(&self, folder: &Path) -> Result<Option<SecretString>, PasswordError> {
+        let Self::File(path) = self else { return self.read(folder) };
+        let text = fs::read_to_string(folder.join(path.as_str()))
+            .map_err(|error| PasswordError::File { path: path.as_str().to_owned(), error })?;
+        if text.trim().is_empty() {
+            return Err(PasswordError::Empty(path.as_str().to_owned()));
+        }
+        Ok(Some(text.into()))
+    }
+
     /// The password now; `None` where it is the stored one. `folder` is what relative file names start from.
     pub fn read(&self, folder: &Path) -> Result<Option<SecretString>, PasswordError> {
         let (from, text) = match self {

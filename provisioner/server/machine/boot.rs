@@ -3,7 +3,7 @@
 use super::state::Machine;
 use provisioner_wire::{
     machine::{Phase, WorkflowKind},
-    order::{Order, PlaceConfig, Step, Wipe, WriteImage},
+    order::{HandOver, Order, PlaceConfig, Step, Wipe, WriteImage},
 };
 
 /// How often an agent may claim in one generation; more is a loop.
@@ -17,6 +17,8 @@ pub const SCRIPTS_MAX: u32 = 40;
 pub enum Boot {
     /// The agent, with a fresh boot id.
     Agent,
+    /// Its operating system's own kernel, with a fresh one-shot URL of its config.
+    Netboot,
     /// Its own disk. Changes nothing (I2).
     Disk,
 }
@@ -29,6 +31,8 @@ pub fn boots(machine: &Machine) -> Boot {
         Phase::Powering | Phase::Booting | Phase::Inspected | Phase::Installing | Phase::Wiping => {
             Boot::Agent
         }
+        // Until its config is fetched. Then it is Rebooting, and no loop can begin.
+        Phase::Netbooting => Boot::Netboot,
         Phase::Assigned
         | Phase::Rejected
         | Phase::Available
@@ -51,6 +55,7 @@ pub fn orders(machine: &Machine) -> Order {
         Phase::Installing => install_order(machine),
         Phase::Wiping => wipe_order(machine),
         Phase::Placed => Order::Reboot { reason: "the operating system is on the disk".to_owned() },
+        Phase::Netbooting => Order::Reboot { reason: "into the operating system's own installer".to_owned() },
         Phase::PoweringOff => Order::PowerOff { reason: "wiped".to_owned() },
         _ => wait(&machine.reason, 1),
     }
@@ -59,12 +64,17 @@ pub fn orders(machine: &Machine) -> Order {
 fn install_order(machine: &Machine) -> Order {
     let wait = || Order::Wait { reason: machine.reason.clone(), seconds: 1 };
     let (Some(licence), Some(target)) = (&machine.licence, machine.target()) else { return wait() };
-    let (Some(disk), Some(image)) = (licence.disks.first(), &target.image) else { return wait() };
+    let Some(disk) = licence.disks.first() else { return wait() };
+    if target.netboot.is_some() {
+        return Order::HandOver(HandOver { disk: disk.clone(), licence: licence.id });
+    }
+    let Some(image) = &target.image else { return wait() };
     if !machine.has_done(Step::WriteImage) {
         return Order::WriteImage(WriteImage {
             disk: disk.clone(),
             licence: licence.id,
             image: image.clone(),
+            read_back: target.read_back,
         });
     }
     match &target.place {

@@ -2,7 +2,7 @@
 
 use super::{
     Time,
-    state::{Act, Target},
+    state::{Act, Leaving, Owed, Target},
 };
 use provisioner_wire::{
     Generation,
@@ -26,6 +26,11 @@ pub enum Event {
     },
     Release {
         workflow: Uuid,
+    },
+    /// [`Event::Release`], and how its node leaves its cluster.
+    ReleaseBy {
+        workflow: Uuid,
+        how: Leaving,
     },
     Inspect {
         workflow: Uuid,
@@ -60,7 +65,50 @@ pub enum Event {
         licence: LicenceId,
         disks: Vec<DiskIdentity>,
     },
-    /// A config was rendered for the claim, with a token of this hash.
+    /// The agent says that the image is on the medium; this question was drawn for it.
+    Challenged {
+        boot_hash: String,
+        generation: Generation,
+        licence: LicenceId,
+        nonce: String,
+        expected: String,
+    },
+    /// The agent's answer to the question.
+    ReadBack {
+        boot_hash: String,
+        generation: Generation,
+        proof: String,
+    },
+    /// A script with the operating system's own kernel was made, and a one-shot URL of this hash stands in it.
+    NetbootServed {
+        url_hash: String,
+        expires: Time,
+    },
+    /// A one-shot URL of this hash was given to the agent that holds the claim, to be placed.
+    ConfigUrlMade {
+        boot_hash: String,
+        generation: Generation,
+        url_hash: String,
+        expires: Time,
+    },
+    /// Somebody who knows the URL asks for `file`; `fetch` is this request's own random name.
+    ConfigAsked {
+        url_hash: String,
+        generation: Generation,
+        file: String,
+        fetch: String,
+    },
+    /// An issuer is about to be asked for the claim's token.
+    Minting {
+        generation: Generation,
+        owed: Owed,
+    },
+    /// The issuer did not answer; it is asked again.
+    IssuerDown {
+        generation: Generation,
+        reason: String,
+    },
+    /// A config was rendered for the claim, or for the URL, with a token of this hash.
     ConfigRendered {
         boot_hash: String,
         generation: Generation,
@@ -126,6 +174,10 @@ pub enum ActResult {
     DisksChosen { licence: LicenceId, disks: Vec<DiskIdentity> },
     /// The BMC has done it, and it was seen to be done.
     Done,
+    /// Tokens minted for these claims are gone from their issuers.
+    Revoked { minted_for: Vec<String> },
+    /// The node is up. `missing`: labels and taints that it should have joined with.
+    IsReady { how: String, missing: Vec<String> },
     /// May pass: tried again, paced and counted.
     Failed { reason: String },
     /// Will not pass by itself.
@@ -133,12 +185,25 @@ pub enum ActResult {
 }
 
 impl Event {
+    /// What must stand in the trail as an alarm although the event was accepted.
+    pub fn alarm(&self) -> Option<String> {
+        match self {
+            Self::Acted { result: ActResult::IsReady { missing, .. }, .. } if !missing.is_empty() => {
+                Some(format!("the node joined without {}", missing.join(", ")))
+            }
+            _ => None,
+        }
+    }
+
     /// One word for the timeline, the API and logs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Declared { .. } => "declared",
             Self::Provision { .. } => "provision",
             Self::Release { .. } => "release",
+            Self::ReleaseBy { .. } => "release",
+            Self::Minting { .. } => "minting",
+            Self::IssuerDown { .. } => "issuer-down",
             Self::Inspect { .. } => "inspect",
             Self::Retry { .. } => "retry",
             Self::Cancel => "cancel",
@@ -150,6 +215,11 @@ impl Event {
             Self::ScriptServed { .. } => "script-served",
             Self::Claimed { .. } => "claimed",
             Self::SpendLicence { .. } => "spend-licence",
+            Self::Challenged { .. } => "challenged",
+            Self::ReadBack { .. } => "read-back",
+            Self::NetbootServed { .. } => "netboot-served",
+            Self::ConfigUrlMade { .. } => "config-url-made",
+            Self::ConfigAsked { .. } => "config-asked",
             Self::ConfigRendered { .. } => "config-rendered",
             Self::ConfigRefused { .. } => "config-refused",
             Self::StepEnded { .. } => "step-ended",

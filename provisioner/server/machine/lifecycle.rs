@@ -3,7 +3,8 @@
 use super::{
     Act, ActResult, Event, Machine, Refusal, RefusalKind, Time,
     boot::{BOOTS_MAX, Boot, SCRIPTS_MAX, boots},
-    state::{BootGrant, Claim, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
+    config_url, join, read_back,
+    state::{BootGrant, Claim, Leaving, Licence, Spent, Target, Token, Tried, TriedState, Workflow},
     wants::TRIES_MAX,
 };
 use provisioner_wire::{
@@ -15,7 +16,7 @@ use provisioner_wire::{
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-type Change = Result<Machine, Refusal>;
+pub(super) type Change = Result<Machine, Refusal>;
 
 /// The machine after `event`. A refusal changes nothing; the same event delivered again gives the same state (I7).
 pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
@@ -23,6 +24,9 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
     match event {
         Event::Declared { bmc } => declared(next, *bmc, now),
         Event::Provision { workflow, profile } => provision(next, *workflow, profile, now),
+        Event::ReleaseBy { workflow, how } => join::leaving(release(next, *workflow, now)?, *how),
+        Event::Minting { generation, owed } => join::minting(next, *generation, owed, now),
+        Event::IssuerDown { generation, reason } => join::issuer_down(next, *generation, reason),
         Event::Release { workflow } => release(next, *workflow, now),
         Event::Inspect { workflow } => inspect(next, *workflow, now),
         Event::Retry { workflow } => retry(next, *workflow, now),
@@ -37,11 +41,27 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
         Event::SpendLicence { boot_hash, generation, licence, disks } => {
             spend(by_claim(next, boot_hash, *generation)?, *licence, disks, now)
         }
+        Event::Challenged { boot_hash, generation, licence, nonce, expected } => {
+            read_back::challenged(by_claim(next, boot_hash, *generation)?, *licence, nonce, expected)
+        }
+        Event::ReadBack { boot_hash, generation, proof } => {
+            read_back::answered(by_claim(next, boot_hash, *generation)?, proof)
+        }
+        Event::NetbootServed { url_hash, expires } => {
+            config_url::netboot_served(next, url_hash, *expires, now)
+        }
+        Event::ConfigUrlMade { boot_hash, generation, url_hash, expires } => {
+            config_url::made(by_claim(next, boot_hash, *generation)?, url_hash, *expires)
+        }
+        Event::ConfigAsked { url_hash, generation, file, fetch } => {
+            config_url::asked(of_generation(next, *generation)?, url_hash, file, fetch, now)
+        }
         Event::ConfigRendered { boot_hash, generation, token_hash, token_expires, .. } => {
-            config_rendered(by_claim(next, boot_hash, *generation)?, token_hash, *token_expires)
+            let next = by_claim_or_url(next, boot_hash, *generation)?;
+            config_rendered(next, token_hash, *token_expires)
         }
         Event::ConfigRefused { boot_hash, generation, reason } => {
-            let next = by_claim(next, boot_hash, *generation)?;
+            let next = by_claim_or_url(next, boot_hash, *generation)?;
             Ok(failed(next, format!("the config could not be made: {reason}"), now))
         }
         Event::StepEnded { boot_hash, generation, step, outcome } => {
@@ -60,16 +80,16 @@ pub fn on(machine: &Machine, event: &Event, now: Time) -> Change {
     }
 }
 
-fn refuse<T>(kind: RefusalKind, reason: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(kind: RefusalKind, reason: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { kind, reason: reason.into() })
 }
 
-fn not_now<T>(machine: &Machine, what: &str) -> Result<T, Refusal> {
+pub(super) fn not_now<T>(machine: &Machine, what: &str) -> Result<T, Refusal> {
     refuse(RefusalKind::NotNow, format!("{} is {}: {what}", machine.name, machine.phase))
 }
 
 /// Enters a phase. Everything that must not outlive its phase dies here, so that no arm can forget it.
-fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Time) -> Machine {
+pub(super) fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Time) -> Machine {
     machine.phase = phase;
     machine.reason = reason.into();
     machine.since = now;
@@ -81,11 +101,15 @@ fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Tim
             | Phase::Installing
             | Phase::Wiping
             | Phase::Placed
+            | Phase::Netbooting
             | Phase::PoweringOff
     );
     if !agent_runs {
         machine.boot = None;
         machine.claim = None;
+    }
+    if phase != Phase::Installing {
+        machine.challenge = None;
     }
     let licence_lives = matches!(
         phase,
@@ -94,6 +118,7 @@ fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Tim
             | Phase::Inspected
             | Phase::Installing
             | Phase::Wiping
+            | Phase::Netbooting
             | Phase::Placed
     );
     if !licence_lives {
@@ -101,6 +126,19 @@ fn enter(mut machine: Machine, phase: Phase, reason: impl Into<String>, now: Tim
     }
     if !matches!(phase, Phase::Installing | Phase::Placed | Phase::Rebooting) {
         machine.token = None;
+    }
+    // Kept when all is over, too: who asks again then is somebody else.
+    let url_lives = matches!(
+        phase,
+        Phase::Installing
+            | Phase::Placed
+            | Phase::Netbooting
+            | Phase::Rebooting
+            | Phase::Ready
+            | Phase::Failed
+    );
+    if !url_lives {
+        machine.config_url = None;
     }
     machine.heard = does_disk_step(phase).then_some(now);
     machine
@@ -118,7 +156,7 @@ fn listened(mut machine: Machine, now: Time) -> Machine {
     machine
 }
 
-fn failed(machine: Machine, reason: impl Into<String>, now: Time) -> Machine {
+pub(super) fn failed(machine: Machine, reason: impl Into<String>, now: Time) -> Machine {
     enter(machine, Phase::Failed, reason, now)
 }
 
@@ -135,9 +173,11 @@ fn begin(mut machine: Machine, id: Uuid, kind: WorkflowKind, profile: Option<Str
         boots: 0,
         done: Vec::new(),
         held: None,
+        leaving: Leaving::default(),
         despite_rogue: false,
     });
     machine.licence = None;
+    machine.config_url = None;
     enter(machine, Phase::Assigned, format!("{kind} asked for"), now)
 }
 
@@ -267,6 +307,7 @@ fn script_served(mut machine: Machine, boot_hash: &str, expires: Time, now: Time
     }
     // A token belongs to one claim; the next claim gets its own.
     machine.token = None;
+    machine.config_url = None;
     let scripts = machine.workflow.as_mut().map_or(0, |workflow| {
         workflow.scripts += 1;
         workflow.done.clear();
@@ -326,7 +367,16 @@ fn by_claim(machine: Machine, boot_hash: &str, generation: Generation) -> Change
     }
 }
 
-fn of_generation(machine: Machine, generation: Generation) -> Change {
+/// As [`by_claim`]; or the speaker is the server itself, for who has won the live URL.
+fn by_claim_or_url(machine: Machine, hash: &str, generation: Generation) -> Change {
+    if machine.config_url.as_ref().is_some_and(|url| url.hash == hash) {
+        of_generation(machine, generation)
+    } else {
+        by_claim(machine, hash, generation)
+    }
+}
+
+pub(super) fn of_generation(machine: Machine, generation: Generation) -> Change {
     if machine.generation == generation {
         Ok(machine)
     } else {
@@ -359,16 +409,15 @@ fn spend(mut machine: Machine, id: LicenceId, disks: &[DiskIdentity], now: Time)
 }
 
 fn config_rendered(mut machine: Machine, hash: &str, expires: Time) -> Change {
-    let Some(boot_hash) = machine.claim.as_ref().map(|c| c.boot_hash.clone()) else {
+    let Some(boot_hash) = machine.minted_for().map(str::to_owned) else {
         return refuse(RefusalKind::Stale, format!("{} has no claim", machine.name));
     };
-    if machine.phase != Phase::Installing || !machine.has_done(Step::WriteImage) {
-        return not_now(&machine, "its image is not on the disk yet");
-    }
+    config_url::may_have_token(&machine)?;
     match &machine.token {
         Some(token) if token.hash == hash => Ok(machine),
         Some(_) => refuse(RefusalKind::Alarm, format!("a second token for one claim of {}", machine.name)),
         None => {
+            join::recorded(&mut machine, &boot_hash, expires);
             machine.token = Some(Token { hash: hash.to_owned(), boot_hash, expires });
             Ok(machine)
         }
@@ -383,13 +432,15 @@ fn step_ended(mut machine: Machine, step: Step, outcome: &Outcome, now: Time) ->
         return Ok(failed(machine, format!("{step} failed: {reason}"), now));
     }
     let fits = match (machine.phase, step) {
-        (Phase::Installing, Step::WriteImage) | (Phase::Wiping, Step::Wipe) => {
-            machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
-        }
+        (Phase::Installing, Step::WriteImage) => is_spent(&machine) && read_back::is_proven(&machine),
+        (Phase::Wiping, Step::Wipe) => is_spent(&machine),
         (Phase::Installing, Step::PlaceConfig) => {
-            machine.has_done(Step::WriteImage) && machine.token.is_some()
+            machine.has_done(Step::WriteImage) && (machine.token.is_some() || machine.config_url.is_some())
         }
-        (Phase::Placed, Step::Reboot) | (Phase::PoweringOff, Step::PowerOff) => true,
+        (Phase::Installing, Step::HandOver) => {
+            machine.hands_over() && machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
+        }
+        (Phase::Placed | Phase::Netbooting, Step::Reboot) | (Phase::PoweringOff, Step::PowerOff) => true,
         (Phase::Inspected, Step::PowerOff) => machine.kind() == Some(WorkflowKind::Inspect),
         _ => false,
     };
@@ -401,11 +452,20 @@ fn step_ended(mut machine: Machine, step: Step, outcome: &Outcome, now: Time) ->
     }
     Ok(match step {
         Step::WriteImage => machine,
+        Step::HandOver => {
+            enter(machine, Phase::Netbooting, "is handed to its operating system's own installer", now)
+        }
+        // Its agent is gone; the script that it asks for next begins the installer.
+        Step::Reboot if machine.phase == Phase::Netbooting => machine,
         Step::Wipe => enter(machine, Phase::PoweringOff, "its disks are wiped", now),
         Step::PlaceConfig => enter(machine, Phase::Placed, "image and config are on the disk", now),
         Step::Reboot => enter(machine, Phase::Rebooting, "reboots into its operating system", now),
         Step::PowerOff => enter(machine, Phase::Available, "powered off by its agent", now),
     })
+}
+
+fn is_spent(machine: &Machine) -> bool {
+    machine.licence.as_ref().is_some_and(|l| l.spent.is_some())
 }
 
 fn phoned_home(machine: Machine, token_hash: &str, now: Time) -> Change {
@@ -418,6 +478,9 @@ fn phoned_home(machine: Machine, token_hash: &str, now: Time) -> Change {
     }
     if now >= token.expires {
         return refuse(RefusalKind::Stale, format!("the token of {name} has expired"));
+    }
+    if machine.target().and_then(|t| t.join.as_ref()).is_some_and(|join| join.watched) {
+        return not_now(&machine, "the server looks for its node itself");
     }
     match machine.phase {
         Phase::Placed | Phase::Rebooting => {
@@ -461,6 +524,18 @@ fn acted(mut machine: Machine, act: Act, result: &ActResult, now: Time) -> Chang
         }
         (Act::PowerOff, Phase::PoweringOff, ActResult::Done) => {
             Ok(enter(machine, Phase::Available, "powered off", now))
+        }
+        (Act::Revoke, _, ActResult::Revoked { minted_for }) => Ok(join::revoked(machine, minted_for, now)),
+        (Act::Revoke, ..) => Ok(join::not_revoked(machine, now)),
+        (Act::AwaitReady, _, ActResult::IsReady { how, missing }) => {
+            join::is_ready(machine, how, missing, now)
+        }
+        (Act::Leave, _, ActResult::Done) => Ok(join::left(machine)),
+        (Act::AwaitReady | Act::Leave, _, ActResult::Failed { reason }) => {
+            Ok(join::not_yet(machine, act, reason))
+        }
+        (Act::AwaitReady | Act::Leave, _, ActResult::Refused { reason }) => {
+            Ok(join::never(machine, act, reason, now))
         }
         (Act::NetworkBoot, Phase::Powering, ActResult::Done) => {
             machine.reason = "powered on to boot from the network".to_owned();

@@ -3,9 +3,12 @@
 //! agent do next). Values in, values out; no clock, no randomness, no I/O.
 
 pub mod boot;
+mod config_url;
 pub mod event;
 pub mod hold;
+pub mod join;
 pub mod lifecycle;
+mod read_back;
 pub mod state;
 pub mod time;
 pub mod wants;
@@ -15,5 +18,7 @@ pub use lifecycle::on;
 pub use state::{Act, Machine, MachineId};
 pub use time::Time;
 
+#[cfg(test)]
+mod config_url_tests;
 #[cfg(test)]
 mod tests;

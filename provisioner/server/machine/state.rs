@@ -4,7 +4,7 @@ use super::Time;
 use provisioner_wire::{
     Generation, MachineName,
     machine::{Phase, WorkflowKind},
-    order::{Image, LicenceId, Place, Step, WipeMethod},
+    order::{Image, LicenceId, Place, ReadBack, Step, WipeMethod},
     report::{DiskIdentity, HardwareReport},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,18 @@ pub struct Machine {
     pub claim: Option<Claim>,
     pub licence: Option<Licence>,
     pub token: Option<Token>,
+    /// The challenge that the agent of this boot has to answer, or has answered.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
+    /// The one-shot URL of the node's config, where it fetches that itself; at most one live.
+    #[serde(default)]
+    pub config_url: Option<ConfigUrl>,
+    /// Tokens that were asked for at an issuer and may be live there until they are revoked or have outlived themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<Owed>,
+    /// The node that may stand in a cluster for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
     /// When the agent was last heard, or the server began to listen for it; none while no agent does a step.
     #[serde(default)]
     pub heard: Option<Time>,
@@ -70,6 +82,9 @@ pub struct Workflow {
     /// Since when it waits for another DHCP server to be silent.
     #[serde(default)]
     pub held: Option<Time>,
+    /// How its node leaves its cluster.
+    #[serde(default)]
+    pub leaving: Leaving,
     /// Somebody wants it while another DHCP server is heard.
     #[serde(default)]
     pub despite_rogue: bool,
@@ -81,14 +96,50 @@ pub struct Target {
     /// The image to write; only a provision has one.
     pub image: Option<Image>,
     pub place: Option<Place>,
+    /// What its own operating system is booted with to install itself, where that does it (`method: netboot`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netboot: Option<Netboot>,
+    /// The node fetches its config itself, from a one-shot URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_url: Option<ByUrl>,
     pub wipe: WipeMethod,
+    /// How what was written is proven; none where the server has nothing to compare it with.
+    #[serde(default)]
+    pub read_back: Option<ReadBack>,
     pub token_ttl_ms: i64,
+    /// What it has to do with a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// From the reboot to Ready.
     pub ready_deadline_ms: i64,
     /// Added to the agent's kernel command line.
     pub kernel_arguments: Vec<String>,
     /// The profile's declaration, for rendering.
     pub profile: serde_json::Value,
+}
+
+/// An operating system's own kernel and what it needs beside it. Each is a verified image of this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netboot {
+    pub kernel: Image,
+    /// In this order, one behind the other.
+    pub initramfs: Vec<Image>,
+    /// Fetched by the initramfs, where the operating system has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<Image>,
+    /// Added behind the words that the operating system needs.
+    pub arguments: Vec<String>,
+}
+
+/// How a node reaches its config (see [`ConfigUrl`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByUrl {
+    /// Only by TLS; otherwise by plain HTTP, too.
+    pub tls: bool,
+    /// Only from an address that this machine is known to have.
+    pub own_address: bool,
+    /// Names of the files that there are.
+    pub files: Vec<String>,
 }
 
 /// What must be done next, by the engine.
@@ -103,6 +154,12 @@ pub enum Act {
     ChooseDisks,
     /// Power off through the BMC. Reads the power state first.
     PowerOff,
+    /// Delete at their issuers the tokens that nobody may use any more.
+    Revoke,
+    /// Look whether the node is up.
+    AwaitReady,
+    /// Have the node leave its cluster: cordon, drain, delete.
+    Leave,
 }
 
 impl std::fmt::Display for Act {
@@ -112,6 +169,9 @@ impl std::fmt::Display for Act {
             Self::NetworkBoot => "network-boot",
             Self::ChooseDisks => "choose-disks",
             Self::PowerOff => "power-off",
+            Self::Revoke => "revoke",
+            Self::AwaitReady => "await-ready",
+            Self::Leave => "leave",
         })
     }
 }
@@ -165,6 +225,17 @@ pub struct Spent {
     pub times: u32,
 }
 
+/// The server's question what the disk holds ([`provisioner_wire::read_back`]); the image counts as written only when it
+/// was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 64 hexadecimal digits.
+    pub nonce: String,
+    /// What the server's own chunks give.
+    pub expected: String,
+    pub answered: bool,
+}
+
 /// What is kept of a bootstrap token: never its text (I4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -175,7 +246,96 @@ pub struct Token {
     pub expires: Time,
 }
 
+/// The one-shot URL of a node's config (design: the first fetch mints and wins). Never its text: only the hash of the
+/// 128 random bits in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigUrl {
+    /// [`provisioner_wire::BootId::hash`] of the random bits.
+    pub hash: String,
+    pub generation: Generation,
+    /// Nothing can be fetched for the first time after this.
+    pub expires: Time,
+    /// File → the fetch that won it. A file is given out once.
+    pub fetched: BTreeMap<String, String>,
+    /// Hashes of the URLs that this one has killed in its generation, oldest first. Nobody who boots as this machine can
+    /// ask one of them any more, unless two do.
+    #[serde(default)]
+    pub killed: Vec<String>,
+}
+
+impl ConfigUrl {
+    /// Whether it is this URL, or one that it has killed.
+    pub fn knows(&self, hash: &str) -> bool {
+        self.hash == hash || self.killed.iter().any(|killed| killed == hash)
+    }
+}
+
+/// What a workflow has to do with a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The server looks for itself whether the node is up; else the node phones home.
+    pub watched: bool,
+    /// Who mints its token, where that is not this server.
+    pub minter: Option<Minter>,
+    /// The node as it will stand there, where this server can reach the cluster.
+    pub node: Option<Joined>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minter {
+    pub cluster: String,
+    /// The issuer's word, as in the profile.
+    pub issuer: String,
+}
+
+/// A token that may be live at its issuer. Never its text: that is derived again from the claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owed {
+    pub minter: Minter,
+    /// The claim it is derived from.
+    pub minted_for: String,
+    pub generation: Generation,
+    /// When the issuer was asked first, and last.
+    pub first: Time,
+    pub asked: Time,
+    pub expires: Time,
+    /// When it was deleted at its issuer.
+    #[serde(default)]
+    pub revoked: Option<Time>,
+}
+
+/// A node in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub cluster: String,
+    pub node: String,
+    /// Goes before the name, where given.
+    #[serde(default)]
+    pub provider_id: Option<String>,
+    /// Its pods have so long to be moved away.
+    pub drain_within_ms: i64,
+}
+
+/// How a node leaves its cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leaving {
+    /// Its pods are moved away first.
+    #[default]
+    Drained,
+    /// Its pods are not waited for.
+    Undrained,
+    /// The cluster is not asked at all.
+    Forced,
+}
+
 impl Machine {
+    /// A node or a token of this machine may be in the cluster.
+    pub fn needs_cluster(&self, name: &str) -> bool {
+        self.joined.as_ref().is_some_and(|j| j.cluster == name)
+            || self.owed.iter().any(|o| o.minter.cluster == name)
+    }
+
     /// A machine that an operator has declared.
     pub fn declared(id: MachineId, name: MachineName, bmc: bool, now: Time) -> Self {
         Self::new(id, name, bmc, Phase::Available, "declared", now)
@@ -200,6 +360,10 @@ impl Machine {
             claim: None,
             licence: None,
             token: None,
+            challenge: None,
+            config_url: None,
+            owed: Vec::new(),
+            joined: None,
             heard: None,
             report: None,
             version: 0,
@@ -226,14 +390,31 @@ impl Machine {
         self.workflow.as_ref().is_some_and(|w| w.done.contains(&step))
     }
 
+    /// What a token is minted for: the one-shot URL that the node fetches its config from, or the claim of the agent
+    /// that places it.
+    pub fn minted_for(&self) -> Option<&str> {
+        match self.target().and_then(|t| t.by_url.as_ref()) {
+            Some(_) => self.config_url.as_ref().map(|url| url.hash.as_str()),
+            None => self.claim.as_ref().map(|claim| claim.boot_hash.as_str()),
+        }
+    }
+
     pub fn tried(&self, act: Act) -> Option<Tried> {
         self.workflow.as_ref()?.tried.get(&act).copied()
+    }
+
+    /// An operating system's own installer does what the agent would do.
+    pub fn hands_over(&self) -> bool {
+        self.target().is_some_and(|t| t.netboot.is_some())
     }
 
     /// A disk step may be touching a disk right now (I10).
     pub fn disk_step_is_live(&self) -> bool {
         let spent = self.licence.as_ref().is_some_and(|l| l.spent.is_some());
         let step = match self.phase {
+            // Another program has the disk, and tells nothing.
+            Phase::Netbooting => return spent,
+            Phase::Installing if self.hands_over() => Step::HandOver,
             Phase::Installing => Step::WriteImage,
             Phase::Wiping => Step::Wipe,
             _ => return false,
@@ -251,6 +432,7 @@ impl Machine {
                 | Phase::Installing
                 | Phase::Wiping
                 | Phase::Powering
+                | Phase::Netbooting
                 | Phase::Placed
         );
         if self.licence.is_some() && !licence_allowed {
@@ -262,6 +444,23 @@ impl Machine {
         let token_allowed = matches!(self.phase, Phase::Installing | Phase::Placed | Phase::Rebooting);
         if self.token.is_some() && !token_allowed {
             return Some("I4: a live token outside its workflow");
+        }
+        if let Some(url) = &self.config_url
+            && url.generation != self.generation
+        {
+            return Some("I4: a config's URL of another generation");
+        }
+        let by_url = self.target().is_some_and(|t| t.by_url.is_some());
+        if by_url
+            && let Some(token) = &self.token
+            && self.config_url.as_ref().is_none_or(|u| u.hash != token.boot_hash || u.fetched.is_empty())
+        {
+            return Some("I4: a token that nobody has fetched by its URL");
+        }
+        if self.phase == Phase::Netbooting
+            && self.licence.as_ref().is_none_or(|licence| licence.spent.is_none())
+        {
+            return Some("I3: another installer has the disk without a spent licence");
         }
         if let Some(claim) = &self.claim
             && self.boot.as_ref().is_none_or(|b| b.hash != claim.boot_hash)

@@ -44,8 +44,12 @@ fn target(kind: WorkflowKind) -> Box<Target> {
         }),
         place: provision
             .then(|| Place { partition: PartitionSelector::Number(2), directory: "/seed".into() }),
+        netboot: None,
+        by_url: None,
         wipe: WipeMethod::Metadata,
+        read_back: None,
         token_ttl_ms: 3_600_000,
+        join: None,
         ready_deadline_ms: 60_000,
         kernel_arguments: vec![],
         profile: serde_json::Value::Null,
@@ -260,6 +264,53 @@ fn only_an_agent_that_is_not_heard_is_given_up_before_the_limit_of_its_step() {
     let Want::Expire { reason } = wants(&late, minutes(240)) else { panic!("the step has no limit") };
     assert!(reason.starts_with("the image is not on the disk"), "{reason}");
     assert_eq!(after(until(Phase::Placed)).heard, None);
+}
+
+/// A machine whose image must be proven, with its licence spent.
+fn to_be_proven() -> Machine {
+    let mut machine = after(until(Phase::Installing));
+    machine = on(&machine, &spend("A"), NOW).unwrap();
+    let workflow = machine.workflow.as_mut().unwrap();
+    workflow.target.as_mut().unwrap().read_back = Some(provisioner_wire::order::ReadBack::Sampled);
+    machine
+}
+
+fn challenged(nonce: &str) -> Event {
+    Event::Challenged {
+        boot_hash: BOOT.into(),
+        generation: Generation(1),
+        licence: LICENCE,
+        nonce: nonce.into(),
+        expected: "right".into(),
+    }
+}
+
+fn shown(proof: &str) -> Event {
+    Event::ReadBack { boot_hash: BOOT.into(), generation: Generation(1), proof: proof.into() }
+}
+
+#[test]
+fn an_image_counts_as_written_only_when_the_challenge_was_answered() {
+    let machine = to_be_proven();
+    let kind = |machine: &Machine, event| on(machine, &event, NOW).unwrap_err().kind;
+    assert_eq!(kind(&machine, done(Step::WriteImage)), RefusalKind::NotNow, "an agent that only says so");
+    assert_eq!(kind(&machine, shown("right")), RefusalKind::NotNow, "nothing was asked");
+    let asked = on(&machine, &challenged("n1"), NOW).unwrap();
+    assert_eq!(on(&asked, &challenged("n2"), NOW).unwrap(), asked, "the first question stands");
+    assert_eq!(kind(&asked, shown("wrong")), RefusalKind::Alarm, "a disk that lies");
+    assert_eq!(kind(&asked, done(Step::WriteImage)), RefusalKind::NotNow);
+    let proven = on(&asked, &shown("right"), NOW).unwrap();
+    assert_eq!(on(&proven, &shown("right"), NOW).unwrap(), proven, "told twice");
+    let written = on(&proven, &done(Step::WriteImage), NOW).unwrap();
+    assert!(written.has_done(Step::WriteImage));
+    assert_eq!(kind(&written, challenged("n3")), RefusalKind::NotNow);
+    // Another boot has to prove it anew.
+    let again = on(&proven, &served("b2"), NOW).unwrap();
+    assert_eq!((again.challenge, again.claim), (None, None));
+    let unspent = after(until(Phase::Installing));
+    assert_eq!(kind(&unspent, challenged("n")), RefusalKind::NotNow, "no licence was spent");
+    let failed = ended(Step::WriteImage, Outcome::Failed { reason: "the disk lies".into() });
+    assert_eq!(on(&asked, &failed, NOW).unwrap().challenge, None);
 }
 
 #[test]

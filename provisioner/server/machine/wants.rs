@@ -2,6 +2,7 @@
 
 use super::{
     Act, Machine, Time,
+    join::{self, Revocation},
     state::{Tried, TriedState},
 };
 use provisioner_wire::machine::Phase;
@@ -24,6 +25,9 @@ pub const DISK_STEP_WITHIN: Duration = Duration::from_secs(4 * 3600);
 pub const SILENCE_MAX: Duration = Duration::from_secs(1800);
 /// For the checks before any power change, which may have to take a large image in first.
 pub const PREFLIGHT_WITHIN: Duration = Duration::from_secs(3600);
+/// From the agent's reboot, or from a script with the operating system's own kernel, to the first fetch of its config:
+/// kernel, initramfs and often a root file system of a gigabyte come over the network in between.
+pub const NETBOOT_WITHIN: Duration = Duration::from_secs(1800);
 /// For the phases that need only the server or the agent's next call.
 pub const SHORT: Duration = Duration::from_secs(300);
 
@@ -43,10 +47,24 @@ pub enum Want {
 
 /// Asked after each change and on a timer.
 pub fn wants(machine: &Machine, now: Time) -> Want {
+    match join::revocation(machine, now) {
+        Revocation::Nothing => of_phase(machine, now),
+        Revocation::Now => Want::Do(Act::Revoke),
+        Revocation::Later(at) => match of_phase(machine, now) {
+            Want::Wait { reason, until } => {
+                Want::Wait { reason, until: Some(until.map_or(at, |until| until.min(at))) }
+            }
+            other => other,
+        },
+    }
+}
+
+fn of_phase(machine: &Machine, now: Time) -> Want {
     match machine.phase {
         Phase::Discovered | Phase::Rejected | Phase::Available | Phase::Ready | Phase::Failed => {
             Want::Wait { reason: machine.reason.clone(), until: None }
         }
+        Phase::Assigned if let Some(want) = join::leave(machine, now) => want,
         Phase::Assigned => local_act(machine, Act::Preflight, PREFLIGHT_WITHIN, now),
         Phase::Powering => power(machine, now),
         Phase::Booting => within(machine, CLAIM_WITHIN, now, "the agent has not claimed its boot id"),
@@ -57,6 +75,12 @@ pub fn wants(machine: &Machine, now: Time) -> Want {
         Phase::Installing => disk_step(machine, now, "the image is not on the disk"),
         Phase::Wiping => disk_step(machine, now, "the wipe has not ended"),
         Phase::Placed => within(machine, SHORT, now, "the agent has not rebooted the machine"),
+        Phase::Netbooting => within(
+            machine,
+            NETBOOT_WITHIN,
+            now,
+            "the operating system's own kernel has not fetched its config",
+        ),
         Phase::Rebooting => ready(machine, now),
         Phase::PoweringOff => power_off(machine, now),
     }
@@ -161,7 +185,18 @@ fn ready(machine: &Machine, now: Time) -> Want {
     let deadline = machine
         .target()
         .map_or(SHORT, |t| Duration::from_millis(u64::try_from(t.ready_deadline_ms).unwrap_or_default()));
-    within(machine, deadline, now, "the node has not shown that it is ready")
+    match within(machine, deadline, now, "the node has not shown that it is ready") {
+        // Until then the server looks for itself, where the profile says so.
+        Want::Wait { reason, until } => match join::look(machine, now) {
+            Some(Want::Wait { until: Some(next), .. }) => {
+                Want::Wait { reason, until: Some(until.map_or(next, |until| until.min(next))) }
+            }
+            Some(want) => want,
+            None => Want::Wait { reason, until },
+        },
+        Want::Expire { reason } => Want::Expire { reason: format!("{reason} ({})", machine.reason) },
+        want @ Want::Do(_) => want,
+    }
 }
 
 /// `90 s`, `10 min`, `4 h`.

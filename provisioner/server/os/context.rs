@@ -1,9 +1,10 @@
-//! What a template sees: `machine`, `values`, `server`, `network`, `token`. docs/templates.md lists it for authors.
+//! What a template sees: `machine`, `values`, `server`, `role`, `cluster`, `network`, `token`, `issued`.
+//! docs/templates.md lists it for authors.
 
 use super::network::Forms;
 use crate::{
-    inventory::{Hardware, Nic, Profile, Values, network::Network},
-    token::PlainToken,
+    inventory::{Cluster, Hardware, Nic, Profile, Values, network::Network},
+    token::Grant,
 };
 use provisioner_wire::{Generation, Mac};
 use serde::Serialize;
@@ -28,7 +29,36 @@ pub(super) struct Context<'a> {
     values: Values,
     server: &'a Site,
     network: Forms,
+    role: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterView<'a>>,
     token: &'a str,
+    issued: BTreeMap<&'static str, &'a str>,
+}
+
+/// The cluster that the profile names.
+#[derive(Serialize)]
+struct ClusterView<'a> {
+    name: &'a str,
+    endpoint: &'a str,
+    /// PEM.
+    ca_certificate: &'a str,
+    /// `sha256:HEX` of the public key (SPKI).
+    ca_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes_version: Option<&'a str>,
+}
+
+impl<'a> ClusterView<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            name: cluster.name.as_str(),
+            endpoint: cluster.endpoint.as_str(),
+            ca_certificate: cluster.ca_certificate.pem(),
+            ca_hash: cluster.ca_certificate.hash(),
+            kubernetes_version: cluster.kubernetes_version.as_ref().map(|version| version.as_str()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -71,6 +101,12 @@ struct NicView<'a> {
     nameservers: &'a [Ipv4Addr],
 }
 
+/// New in each generation; the same in a seed and in what the seed points to.
+pub(super) fn instance_id(hardware: &Hardware, generation: Generation) -> String {
+    let identity = hardware.uuid.map_or_else(|| hardware.name.to_string(), |uuid| uuid.to_string());
+    format!("{identity}-{generation}")
+}
+
 impl<'a> NicView<'a> {
     fn new(nic: &'a Nic) -> Self {
         Self {
@@ -92,14 +128,14 @@ impl<'a> Context<'a> {
         hardware: &'a Hardware,
         generation: Generation,
         site: &'a Site,
-        token: &'a PlainToken,
+        cluster: Option<&'a Cluster>,
+        grant: &'a Grant,
     ) -> Self {
-        let identity = hardware.uuid.map_or_else(|| hardware.name.to_string(), |uuid| uuid.to_string());
         let machine = Machine {
             name: hardware.name.as_str(),
             uuid: hardware.uuid,
             serial: hardware.serial.as_ref().map(|serial| serial.as_str()),
-            instance_id: format!("{identity}-{generation}"),
+            instance_id: instance_id(hardware, generation),
             role: profile.role.as_str(),
             profile: profile.name.as_str(),
             generation: generation.0,
@@ -111,6 +147,15 @@ impl<'a> Context<'a> {
             Some(network) => Forms::new(network, true),
             None => Forms::new(&Network::of_nics(&hardware.nics), false),
         };
-        Self { machine, values: profile.values_of(hardware), server: site, network, token: token.reveal() }
+        Self {
+            machine,
+            values: profile.values_of(hardware),
+            server: site,
+            network,
+            role: profile.role.as_str(),
+            cluster: cluster.map(ClusterView::new),
+            token: grant.token.reveal(),
+            issued: grant.issued.iter().collect(),
+        }
     }
 }

@@ -11,8 +11,10 @@ mod document;
 mod ignition;
 mod kairos;
 mod lint;
+pub mod netboot;
 mod netdog;
 mod network;
+pub mod pointer;
 pub mod talos;
 mod templates;
 
@@ -21,9 +23,9 @@ pub use context::Site;
 pub use templates::{ReadError, read_templates};
 
 use crate::{
-    inventory::{Hardware, OperatingSystem, Problem, Profile},
+    inventory::{Cluster, Hardware, IssuerKind, OperatingSystem, Problem, Profile},
     render::{Rendered, Templates},
-    token::{PlainToken, builtin},
+    token::{Grant, k3s, talos as talos_secrets},
 };
 use provisioner_wire::{
     Generation,
@@ -37,28 +39,42 @@ pub fn config(
     hardware: &Hardware,
     generation: Generation,
     site: &Site,
-    token: &PlainToken,
+    cluster: Option<&Cluster>,
+    grant: &Grant,
 ) -> Result<Config, Vec<Problem>> {
-    let context = context::Context::new(profile, hardware, generation, site, token);
+    let context = context::Context::new(profile, hardware, generation, site, cluster, grant);
     let files = templates
-        .render(profile.template.as_str(), &context, &[token.reveal()])
+        .render(profile.template.as_str(), &context, &grant.secrets())
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
     let mut config = Config { files: files.into_iter().map(file).collect() };
     finish(profile, hardware, &mut config)
         .and_then(|()| validate(profile.os, &config))
         .and_then(|()| linted(profile, hardware, &config))
-        .map_err(|problems| redacted(problems, token))?;
+        .map_err(|problems| redacted(problems, grant))?;
     Ok(config)
 }
 
-/// [`config`] with a dummy token: what runs before any power change.
+/// [`config`] with a dummy token, which opens nothing: what runs before any power change.
 pub fn preflight(
     templates: &Templates,
     profile: &Profile,
     hardware: &Hardware,
     site: &Site,
-) -> Result<(), Vec<Problem>> {
-    config(templates, profile, hardware, Generation(0), site, &builtin::dummy()).map(|_| ())
+    cluster: Option<&Cluster>,
+) -> Result<Config, Vec<Problem>> {
+    config(templates, profile, hardware, Generation(0), site, cluster, &dummy(profile))
+}
+
+/// A grant that opens nothing, with the names that this profile's issuer gives.
+pub fn dummy(profile: &Profile) -> Grant {
+    let control_plane = profile.is_control_plane();
+    let names = match profile.token.issuer {
+        IssuerKind::Talos if control_plane => [talos_secrets::WORKER, talos_secrets::CONTROL_PLANE].concat(),
+        IssuerKind::Talos => talos_secrets::WORKER.to_vec(),
+        IssuerKind::K3s | IssuerKind::Rke2 => k3s::NAMES.to_vec(),
+        IssuerKind::Builtin | IssuerKind::Kubernetes | IssuerKind::Webhook => Vec::new(),
+    };
+    Grant::dummy(&names)
 }
 
 /// From what an operator writes to what the operating system reads: Talos' patches, Butane's YAML.
@@ -98,7 +114,9 @@ fn file(rendered: Rendered) -> ConfigFile {
     ConfigFile { name: rendered.name, contents: rendered.contents, mode: rendered.mode }
 }
 
-fn redacted(problems: Vec<Problem>, token: &PlainToken) -> Vec<Problem> {
-    let redact = |p: Problem| Problem::new(p.place, p.message.replace(token.reveal(), "…"));
+fn redacted(problems: Vec<Problem>, grant: &Grant) -> Vec<Problem> {
+    let secrets = grant.secrets();
+    let hide = |text: String| secrets.iter().fold(text, |text, secret| text.replace(secret, "…"));
+    let redact = |p: Problem| Problem::new(p.place, hide(p.message));
     problems.into_iter().map(redact).collect()
 }

@@ -12,7 +12,7 @@ use crate::{
             subnet::Served,
         },
     },
-    http::{self, App, Settings, boot_files::BootFiles, listen::Bound, script, script6},
+    http::{self, App, Settings, boot_files::BootFiles, listen::Bound, script, script6, short_way::ShortWay},
 };
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -75,7 +75,10 @@ pub fn listen(
         let app = app.reached_by(settings, Box::new(move |script| scripts.text(script)));
         let routes = told_address(http::plain(&app, files.router()), &house.config);
         let ending = super::until(stopped.clone());
-        parts.spawn(async move { bound.plain(routes, ending).await.context("plain HTTP over IPv6") });
+        let short_way = ShortWay::new(&app);
+        parts.spawn(async move {
+            bound.plain_with_chunks(routes, short_way, ending).await.context("plain HTTP over IPv6")
+        });
     }
     Ok(())
 }

@@ -1,26 +1,27 @@
 //! What the routes ask of inventory, rendering, tokens and images.
 
-use super::{House, images};
+use super::{House, certificates, images};
 use crate::{
+    cluster::{Clusters, Trouble},
     http::{
         boot::REDACTED,
         checked,
         content::{
             Answer, Change, Checked, Content, Declared, Facts, ImageCheck, ImageState, ImagesRemoved, Piece,
-            Rendered,
+            Rendered, Unrendered,
         },
         error::Problem,
     },
-    image::{ImageError, Images},
-    inventory::{Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
+    image::{self, ImageError, Images},
+    inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
     render::Templates,
     secret::Keyring,
     store::{Db, declared},
-    token::{MintRequest, builtin},
+    token::MintRequest,
 };
-use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config};
+use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +33,7 @@ pub struct Real {
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
     images: Arc<Images>,
+    clusters: Arc<Clusters>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
     signatures: SignaturesRequired,
@@ -44,6 +46,7 @@ impl Real {
             keyring: house.keyring.clone(),
             templates: house.templates.clone(),
             images: house.images.clone(),
+            clusters: house.clusters.clone(),
             site: house.site.clone(),
             secrets_dir: house.config.hardware_dir.clone(),
             signatures: house.config.signatures.required.clone(),
@@ -93,27 +96,30 @@ impl Real {
         let told = |ps: Vec<crate::inventory::Problem>| {
             ps.into_iter().map(|p| Problem { place: p.place, what: p.message }).collect::<Vec<_>>()
         };
-        os::preflight(&self.templates, &profile, &hardware, &(self.site)(&machine.name)).map_err(told)?;
+        let cluster = self.cluster(&profile).await.map_err(|e| problem("profile.cluster", e))?;
+        let site = (self.site)(&machine.name);
+        let config = os::preflight(&self.templates, &profile, &hardware, &site, cluster.as_ref());
+        os::pointer::fetchable(&profile, &config.map_err(told)?).map_err(|e| problem("profile", e))?;
         Ok(name)
     }
 
-    async fn rendered(&self, machine: &Machine, now: Time) -> Result<Rendered, String> {
+    async fn rendered(&self, machine: &Machine, now: Time) -> Result<Rendered, Unrendered> {
         let hardware = self.hardware(machine).await?;
         let frozen = machine.target().map(|t| t.profile.clone()).ok_or("no target was frozen")?;
         let profile: Profile = serde_json::from_value(frozen).map_err(|e| e.to_string())?;
-        let claim = machine.claim.as_ref().ok_or("nobody has claimed the machine")?;
+        let minted_for = machine.minted_for().ok_or("nobody has claimed the machine")?;
         let request = MintRequest {
             machine: &machine.name,
             generation: machine.generation,
-            boot_hash: &claim.boot_hash,
+            boot_hash: minted_for,
             ttl: profile.token.ttl.duration(),
         };
-        let key = self.keyring.derive(builtin::PURPOSE);
-        let minted = builtin::mint(&key, &request, now).map_err(|e| e.to_string())?;
+        let cluster = self.cluster(&profile).await?;
+        let grant = self.clusters.mint(&profile, cluster.as_ref(), &request, now).await?;
         let site = (self.site)(&machine.name);
-        let config =
-            os::config(&self.templates, &profile, &hardware, machine.generation, &site, &minted.token)
-                .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let (generation, cluster) = (machine.generation, cluster.as_ref());
+        let config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
+            .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let mut hasher = Sha256::new();
         for file in &config.files {
             hasher.update(file.name.as_bytes());
@@ -121,11 +127,11 @@ impl Real {
             hasher.update(file.contents.as_bytes());
             hasher.update([0]);
         }
-        let token_hash = minted.hash.as_str().to_owned();
+        let token_hash = grant.hash.as_str().to_owned();
         Ok(Rendered {
             config,
             token_hash,
-            token_expires: minted.expires,
+            token_expires: grant.expires,
             config_hash: hex(&hasher.finalize()),
         })
     }
@@ -145,13 +151,22 @@ impl Real {
                 found.map_err(|e| e.to_string())?.ok_or_else(|| format!("there is no profile {name}"))?
             }
         };
-        let (site, token) = ((self.site)(&machine.name), builtin::dummy());
-        let mut config = os::config(&self.templates, &profile, &hardware, machine.generation, &site, &token)
+        let (site, grant) = ((self.site)(&machine.name), os::dummy(&profile));
+        let cluster = self.cluster(&profile).await?;
+        let (generation, cluster) = (machine.generation, cluster.as_ref());
+        let mut config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
             .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         for file in &mut config.files {
-            file.contents = file.contents.replace(token.reveal(), REDACTED);
+            for secret in grant.secrets() {
+                file.contents = file.contents.replace(secret, REDACTED);
+            }
         }
         Ok(config)
+    }
+
+    async fn cluster(&self, profile: &Profile) -> Result<Option<Cluster>, String> {
+        let Some(name) = &profile.cluster else { return Ok(None) };
+        self.clusters.record(name.as_str()).await.map(Some).map_err(|e| e.to_string())
     }
 
     async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
@@ -166,6 +181,15 @@ impl Real {
             }
         }
         None
+    }
+}
+
+impl From<Trouble> for Unrendered {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Passing(reason) => Self::Later(reason),
+            Trouble::Lasting(reason) => Self::Never(reason),
+        }
     }
 }
 
@@ -206,7 +230,7 @@ impl Content for Real {
         Box::pin(self.check_provision(machine, profile))
     }
 
-    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, String>> {
+    fn render<'a>(&'a self, machine: &'a Machine, now: Time) -> Answer<'a, Result<Rendered, Unrendered>> {
         Box::pin(self.rendered(machine, now))
     }
 
@@ -226,10 +250,27 @@ impl Content for Real {
         })
     }
 
-    fn seal(&self, machine: &MachineName, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
-        self.keyring
-            .seal(machine.as_str(), field, secret.expose_secret().as_bytes())
-            .map_err(|e| e.to_string())
+    fn read_back<'a>(
+        &'a self,
+        root: Sha,
+        nonce: provisioner_wire::read_back::Nonce,
+        disk_bytes: u64,
+    ) -> Answer<'a, Result<String, String>> {
+        let store = self.images.chunks().cloned();
+        Box::pin(async move {
+            let store = store.ok_or("this server keeps no chunks")?;
+            let work = move || image::read_back::expected(&store, &root, &nonce, disk_bytes);
+            let done = tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?;
+            done.map_err(|e| format!("the chunks of {root}: {e}"))
+        })
+    }
+
+    fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
+        certificates::sign(&self.keyring, certificate)
+    }
+
+    fn seal(&self, owner: &str, field: &str, secret: &SecretString) -> Result<Vec<u8>, String> {
+        self.keyring.seal(owner, field, secret.expose_secret().as_bytes()).map_err(|e| e.to_string())
     }
 }
 

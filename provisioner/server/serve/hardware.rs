@@ -2,8 +2,8 @@
 
 use super::{House, content::names};
 use crate::{
-    http::checked::take_secrets,
-    inventory::load,
+    http::checked::{take_cluster_secrets, take_secrets},
+    inventory::{cluster::secret_owner, load},
     os,
     store::{self, declared::Kind},
     workflow::{
@@ -35,6 +35,19 @@ pub async fn declare_all(house: &House, engine: &Engine) -> Result<()> {
     for profile in &inventory.profiles {
         store::declared::put(&mut tx, Kind::Profile, profile.name.as_str(), profile, now).await?;
     }
+    for mut cluster in inventory.clusters {
+        let name = cluster.name.as_str().to_owned();
+        let secrets = take_cluster_secrets(&mut cluster, Some(folder)).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.place, p.what)).collect();
+            anyhow::anyhow!("cluster {name}: {}", lines.join("; "))
+        })?;
+        store::declared::put(&mut tx, Kind::Cluster, &name, &cluster, now).await?;
+        let owner = secret_owner(&name);
+        for (field, secret) in secrets {
+            let sealed = house.keyring.seal(&owner, &field, secret.expose_secret().as_bytes())?;
+            store::secrets::put(&mut tx, &owner, &field, &sealed).await?;
+        }
+    }
     tx.commit().await?;
     for mut hardware in inventory.machines {
         let name = hardware.name.clone();
@@ -63,10 +76,11 @@ pub fn check(folder: &Path) -> Result<String, Vec<String>> {
         let templates = os::read_templates(&beside)?;
         match load(folder, &names(&templates)) {
             Ok(all) => Ok(format!(
-                "{} machines, {} profiles, {} images: no problem",
+                "{} machines, {} profiles, {} images, {} clusters: no problem",
                 all.machines.len(),
                 all.profiles.len(),
-                all.images.len()
+                all.images.len(),
+                all.clusters.len()
             )),
             Err(problems) => {
                 bail!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

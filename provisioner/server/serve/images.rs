@@ -3,8 +3,8 @@
 
 use crate::{
     http::content::{ImageCheck, ImageState, ImagesRemoved},
-    image::Images,
-    inventory::ImageDeclaration,
+    image::{Images, progress::Phase},
+    inventory::{ImageDeclaration, Profile},
     store::{self, Db, declared},
 };
 use anyhow::Result;
@@ -47,12 +47,16 @@ impl Seen {
 }
 
 async fn take_in_new(db: &Db, images: &Images, seen: &mut Seen) -> Result<()> {
+    let profiles: Vec<Profile> = declared::all(&mut db.read().await?, declared::Kind::Profile).await?;
     for image in declared(db).await? {
         if !seen.is_new(&image) {
             continue;
         }
         // Who asks for this image hears of it again, with the machine's name.
-        let again = match images.ready(&image).await {
+        // A kernel is served as it is.
+        let whole = profiles.iter().any(|profile| profile.netboots(&image.name));
+        let taken = if whole { images.here(&image).await } else { images.ready(&image).await };
+        let again = match taken {
             Ok(_) => None,
             Err(error) => {
                 tracing::warn!("{error}");
@@ -103,10 +107,11 @@ pub async fn collect(db: &Db, images: &Images, dry_run: bool) -> Result<ImagesRe
     let all = declared(db).await.map_err(text)?;
     let mut wanted = HashSet::new();
     for image in &all {
-        let root = images.taken(image.name.as_str()).root.as_deref().and_then(Sha::from_hex);
-        if images.chunks().is_some() {
-            wanted.insert(root.ok_or_else(|| format!("image {} is not ready", image.name))?);
+        let taken = images.taken(image.name.as_str());
+        if taken.phase != Phase::Ready {
+            return Err(format!("image {} is not ready", image.name));
         }
+        wanted.extend(taken.root.as_deref().and_then(Sha::from_hex));
     }
     for machine in store::machines::all(&mut db.read().await.map_err(text)?).await.map_err(text)? {
         let image = machine.target().and_then(|target| target.image.as_ref());

@@ -2,6 +2,7 @@
 
 mod boot_plane;
 mod boot_plane6;
+mod certificates;
 mod content;
 mod directory;
 mod grub;
@@ -19,6 +20,7 @@ pub use hardware::check;
 use crate::{
     bmc::{governor::Policy, redfish::RedfishDoor, visit::Visits},
     clock::Clock,
+    cluster::Clusters,
     config::{self, Config, Database},
     http::{
         self, App, Parts, Settings,
@@ -28,7 +30,9 @@ use crate::{
         fleet::{Choices, Fleet, HOT_BYTES, NearCache},
         listen::Bound,
         live::Live,
-        script, tls,
+        script,
+        short_way::ShortWay,
+        tls,
     },
     image::{Images, trust::Trust},
     inventory::Size,
@@ -61,7 +65,7 @@ pub fn run(file: &Path) -> Result<()> {
 }
 
 /// `PROVISIONER_LOG` as in tracing's env filter; JSON lines where standard error is no terminal.
-fn start_logging() {
+pub fn start_logging() {
     use std::io::IsTerminal;
     let filter = std::env::var("PROVISIONER_LOG").unwrap_or_else(|_| "info".to_owned());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -76,6 +80,7 @@ struct House {
     keyring: Arc<Keyring>,
     templates: Arc<Templates>,
     images: Arc<Images>,
+    clusters: Arc<Clusters>,
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
 }
 
@@ -104,7 +109,9 @@ async fn serve(config: Config) -> Result<()> {
     let ending = until(stopped.clone());
     let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
-    parts.spawn(async move { plain.plain(routes, ending).await.context("plain HTTP") });
+    let short_way = ShortWay::new(&app);
+    parts
+        .spawn(async move { plain.plain_with_chunks(routes, short_way, ending).await.context("plain HTTP") });
     boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
     let pace = app.fleet().pace.clone();
     parts.spawn(async move {
@@ -116,6 +123,8 @@ async fn serve(config: Config) -> Result<()> {
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
     let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
+    let approving = house.clusters.clone();
+    parts.spawn(async move { approving.approve_all().await.context("the approver of certificates") });
     plane.start(&mut parts, &house, &app, &files, (telling, plain_address)).await?;
     tracing::info!(http = %plain_address, https = %secure_address, data = %house.config.data_dir.display(), "ready");
     let ended = tokio::select! {
@@ -164,7 +173,8 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         phone_home_http_url: format!("{http_url}/node/v1/{machine}/ready"),
         ca_pem: ca_pem.clone(),
     };
-    Ok(House { config, clock, db, keyring, templates, images, site: Arc::new(site) })
+    let clusters = Arc::new(Clusters::new(db.clone(), keyring.clone(), clock.clone()));
+    Ok(House { config, clock, db, keyring, templates, images, clusters, site: Arc::new(site) })
 }
 
 fn images(config: &Config, clock: &Clock) -> Result<Images> {
@@ -215,6 +225,8 @@ fn app(house: &House, engine: &Engine, plain: &Bound, secure: &Bound, boot_plane
         .with_signed_agent(house.config.boot.signed_agent.is_some());
     let settings = Settings {
         plain_url,
+        tls_url,
+        ca_pem: (house.site)(&"any".parse().map_err(anyhow::Error::msg)?).ca_pem,
         discovery: house.config.discovery,
         kernel_arguments: house.config.boot.arguments.clone(),
     };
@@ -260,6 +272,7 @@ fn performer(house: &House) -> Performer {
         templates: house.templates.clone(),
         images: house.images.clone(),
         site: house.site.clone(),
+        clusters: house.clusters.clone(),
         visits: Visits::new(Box::new(RedfishDoor::default()), Policy::USUAL, now),
     }
 }

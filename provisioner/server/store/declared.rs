@@ -1,4 +1,4 @@
-//! Table `declared`: hardware, profiles and images as an operator declared them, by file or by API, as JSON.
+//! Table `declared`: hardware, profiles, images and clusters as an operator declared them, by file or by API, as JSON.
 
 use super::{Result, Tx, from_json, on, to_json};
 use crate::machine::Time;
@@ -17,6 +17,7 @@ pub enum Kind {
     Machine,
     Profile,
     Image,
+    Cluster,
 }
 
 impl Kind {
@@ -25,6 +26,7 @@ impl Kind {
             Self::Machine => "machine",
             Self::Profile => "profile",
             Self::Image => "image",
+            Self::Cluster => "cluster",
         }
     }
 }

@@ -11,11 +11,11 @@ const BY_MAC: &str =
 const BY_BOOT: &str = "SELECT id, state FROM machines WHERE boot_hash = $1";
 const ALL: &str = "SELECT id, state FROM machines ORDER BY name";
 const BUSY: &str = "SELECT id FROM machines WHERE phase NOT IN \
-     ('discovered', 'rejected', 'available', 'ready', 'failed') ORDER BY name";
+     ('discovered', 'rejected', 'available', 'ready', 'failed') OR owes > 0 ORDER BY name";
 const INSERT: &str = "INSERT INTO machines (id, name, phase, state, boot_hash, changed_at, version) \
      VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const SAVE: &str = "UPDATE machines SET name = $2, phase = $3, state = $4, boot_hash = $5, changed_at = $6, \
-     version = $7 WHERE id = $1 AND version = $8";
+     version = $7, owes = $9 WHERE id = $1 AND version = $8";
 const DELETE: &str = "DELETE FROM machines WHERE id = $1";
 const DROP_MACS: &str = "DELETE FROM macs WHERE machine = $1";
 const ADD_MAC: &str = "INSERT INTO macs (mac, machine) VALUES ($1, $2)";
@@ -55,7 +55,7 @@ pub async fn all(tx: &mut Tx) -> Result<Vec<Machine>> {
     rows.into_iter().map(parse).collect()
 }
 
-/// Machines that a workflow has ([`Machine::is_busy`]).
+/// Machines that a workflow has ([`Machine::is_busy`]), and those with a token that may have to be revoked.
 pub async fn busy(tx: &mut Tx) -> Result<Vec<MachineId>> {
     let rows: Vec<(String,)> = on!(tx, c => sqlx::query_as(BUSY).fetch_all(c).await?);
     rows.iter().map(|(id,)| from_json("machines", id, &format!("\"{id}\""))).collect()
@@ -83,7 +83,7 @@ pub async fn save(tx: &mut Tx, machine: &mut Machine, now: Time) -> Result<()> {
     let boot = machine.boot.as_ref().map(|b| b.hash.as_str());
     let changed = on!(tx, c => sqlx::query(SAVE)
         .bind(&id).bind(machine.name.as_str()).bind(machine.phase.to_string()).bind(&state).bind(boot)
-        .bind(now.0).bind(as_i64(machine.version)).bind(as_i64(before))
+        .bind(now.0).bind(as_i64(machine.version)).bind(as_i64(before)).bind(as_i64(machine.owed.len() as u64))
         .execute(c).await?.rows_affected());
     if changed != 1 {
         return Err(StoreError::Raced(format!("machine {}", machine.name)));

@@ -15,6 +15,7 @@ pub mod leases6;
 pub mod machines;
 pub mod pins;
 pub mod secrets;
+pub mod wipe_certificates;
 
 use sqlx::{
     ConnectOptions, PgPool, Postgres, Sqlite, SqlitePool, Transaction,
@@ -160,6 +161,7 @@ pub fn statements() -> Vec<&'static str> {
         machines::STATEMENTS,
         pins::STATEMENTS,
         secrets::STATEMENTS,
+        wipe_certificates::STATEMENTS,
         &leases::made_statements(),
     ]
     .concat()

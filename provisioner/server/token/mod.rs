@@ -2,9 +2,16 @@
 //!
 //! In: one claim and a profile's token policy. Out: at most one token for it, of which only the hash is kept.
 
+pub mod bootstrap;
 pub mod builtin;
+pub mod csr;
+mod issued;
+pub mod k3s;
+pub mod kubeconfig;
 mod plain;
+pub mod talos;
 
+pub use issued::{Grant, Issued};
 pub use plain::{BadHash, HashedToken, PlainToken};
 
 use crate::machine::Time;

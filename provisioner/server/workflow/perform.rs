@@ -5,8 +5,9 @@ use super::{engine::Hands, plan};
 use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
-    image::Images,
-    inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Profile},
+    cluster::{Clusters, Trouble},
+    image::{ImageError, Images, VerifiedImage},
+    inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Method, Profile, RecordName},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
     render::Templates,
@@ -16,7 +17,7 @@ use crate::{
 use provisioner_wire::{
     MachineName,
     machine::{Phase, WorkflowKind},
-    order::LicenceId,
+    order::{Image, LicenceId},
 };
 use secrecy::SecretString;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -34,6 +35,7 @@ pub struct Performer {
     pub images: Arc<Images>,
     pub site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     pub visits: Visits,
+    pub clusters: Arc<Clusters>,
 }
 
 impl std::fmt::Debug for Performer {
@@ -50,9 +52,27 @@ enum Failure {
     Lasting(String),
 }
 
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        match error.is_lasting() {
+            true => Self::Lasting(error.to_string()),
+            false => Self::Passing(error.to_string()),
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Passing(error.to_string())
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Passing(reason) => Self::Passing(reason),
+            Trouble::Lasting(reason) => Self::Lasting(reason),
+        }
     }
 }
 
@@ -70,6 +90,9 @@ impl Hands for Performer {
                 Act::ChooseDisks => self.choose_disks(&machine).await,
                 Act::NetworkBoot => self.network_boot(&machine).await,
                 Act::PowerOff => self.power_off(&machine).await,
+                Act::Revoke => Ok(self.clusters.revoke_dead(&machine).await),
+                Act::AwaitReady => self.await_ready(&machine).await,
+                Act::Leave => self.leave(&machine).await,
             };
             match done {
                 Ok(result) => result,
@@ -114,23 +137,62 @@ impl Performer {
     /// Everything that can be known to be wrong is found here, before any power change.
     async fn provision_target(&self, hardware: &Hardware, name: &str) -> Result<Target, Failure> {
         let profile = self.profile(name).await?;
-        let mut tx = self.db.read().await?;
-        let declaration: Option<ImageDeclaration> =
-            declared::get(&mut tx, declared::Kind::Image, profile.image.as_str()).await?;
-        drop(tx);
-        let declaration =
-            declaration.ok_or_else(|| Failure::Lasting(format!("there is no image {}", profile.image)))?;
-        let image = self.images.ready(&declaration).await.map_err(|error| match error.is_lasting() {
-            true => Failure::Lasting(error.to_string()),
-            false => Failure::Passing(error.to_string()),
+        let declaration = self.image(&profile.image).await?;
+        let image = match profile.method {
+            Method::Disk => self.images.ready(&declaration).await?,
+            // Served as it is: nobody takes it apart.
+            Method::Netboot => own(self.images.here(&declaration).await?)?,
+        };
+        let cluster = match &profile.cluster {
+            Some(name) => Some(self.clusters.record(name.as_str()).await?),
+            None => None,
+        };
+        let site = (self.site)(&hardware.name);
+        let config = os::preflight(&self.templates, &profile, hardware, &site, cluster.as_ref());
+        let config = config.map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Failure::Lasting(lines.join("; "))
         })?;
-        os::preflight(&self.templates, &profile, hardware, &(self.site)(&hardware.name)).map_err(
-            |problems| {
-                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                Failure::Lasting(lines.join("; "))
-            },
-        )?;
-        plan::provision(&profile, hardware, image.wire()).map_err(Failure::Lasting)
+        let beside = self.beside(&profile).await?;
+        let target = plan::provision(&profile, hardware, image.wire(), beside, (&config, cluster.as_ref()))
+            .map_err(Failure::Lasting)?;
+        os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
+        if target.by_url.as_ref().is_some_and(|by_url| !by_url.tls) {
+            tracing::warn!(
+                machine = %hardware.name,
+                "its config and token will be fetched by plain HTTP: who listens on the wire reads them"
+            );
+        }
+        if let Some(cluster) = &cluster {
+            self.clusters.could_mint(cluster, &profile, hardware).await?;
+        }
+        Ok(target)
+    }
+
+    async fn image(&self, name: &RecordName) -> Result<ImageDeclaration, Failure> {
+        let mut tx = self.db.read().await?;
+        let found = declared::get(&mut tx, declared::Kind::Image, name.as_str()).await?;
+        found.ok_or_else(|| Failure::Lasting(format!("there is no image {name}")))
+    }
+
+    /// What the operating system's own kernel is booted with; each file verified as an image is.
+    async fn beside(&self, profile: &Profile) -> Result<Option<plan::Beside>, Failure> {
+        let Some(files) = profile.netboot.as_ref().filter(|_| profile.method == Method::Netboot) else {
+            return Ok(None);
+        };
+        let mut beside = plan::Beside::default();
+        for name in &files.initramfs {
+            beside.initramfs.push(self.served_whole(name).await?);
+        }
+        if let Some(name) = &files.rootfs {
+            beside.rootfs = Some(self.served_whole(name).await?);
+        }
+        Ok(Some(beside))
+    }
+
+    async fn served_whole(&self, name: &RecordName) -> Result<Image, Failure> {
+        let declaration = self.image(name).await?;
+        Ok(own(self.images.here(&declaration).await?)?.wire())
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {
@@ -145,6 +207,23 @@ impl Performer {
             .map_err(|e| Failure::Lasting(format!("the profile of {} cannot be read: {e}", machine.name)))?;
         let disks = plan::disks(kind, &hardware, profile.as_ref(), report).map_err(Failure::Lasting)?;
         Ok(ActResult::DisksChosen { licence: LicenceId(Uuid::new_v4()), disks })
+    }
+
+    async fn await_ready(&self, machine: &Machine) -> Result<ActResult, Failure> {
+        let hardware = self.hardware(machine).await?;
+        let frozen = machine.target().map(|t| t.profile.clone()).unwrap_or_default();
+        let profile: Profile = serde_json::from_value(frozen)
+            .map_err(|e| Failure::Lasting(format!("the profile of {} cannot be read: {e}", machine.name)))?;
+        let up = self.clusters.await_ready(machine, &hardware, &profile).await?;
+        Ok(ActResult::IsReady { how: up.how, missing: up.missing })
+    }
+
+    async fn leave(&self, machine: &Machine) -> Result<ActResult, Failure> {
+        let how = machine.workflow.as_ref().map(|w| w.leaving).unwrap_or_default();
+        if let Some(joined) = &machine.joined {
+            self.clusters.leave(machine, joined, how).await?;
+        }
+        Ok(ActResult::Done)
     }
 
     async fn network_boot(&self, machine: &Machine) -> Result<ActResult, Failure> {
@@ -237,4 +316,15 @@ impl Performer {
             .map_err(|e: crate::bmc::pin::PinError| wrong(e.to_string()))?;
         Ok(BmcTarget { address, user: bmc.username.as_str().to_owned(), password, pin })
     }
+}
+
+/// Firmware checks no hash: what it boots must be a file that this server has verified and serves itself.
+fn own(image: VerifiedImage) -> Result<VerifiedImage, Failure> {
+    if image.file().is_some() {
+        return Ok(image);
+    }
+    let name = image.wire().name;
+    Err(Failure::Lasting(format!(
+        "image {name} is not on this server: what is booted from the network must be"
+    )))
 }

@@ -11,6 +11,7 @@ use crate::{
     },
     store::audit::{Entry, Kind},
 };
+use provisioner_wire::machine::Phase;
 
 /// What a turn came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,15 @@ impl<U: Unit> Fold<U> {
             Ok(after) => {
                 if (after.phase, after.generation) != (self.machine.phase, self.machine.generation) {
                     let entry = self.entry(Kind::Transition, &after, event, after.reason.clone(), now);
+                    self.unit.audit(&entry).await?;
+                    // Not refused, because it ends the workflow; an alarm all the same.
+                    if matches!(event, Event::ConfigAsked { .. }) && after.phase == Phase::Failed {
+                        let entry = Entry { kind: Kind::Alarm, ..entry };
+                        self.unit.audit(&entry).await?;
+                    }
+                }
+                if let Some(alarm) = event.alarm() {
+                    let entry = self.entry(Kind::Alarm, &after, event, alarm, now);
                     self.unit.audit(&entry).await?;
                 }
                 self.machine = after;

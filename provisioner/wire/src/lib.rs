@@ -6,6 +6,8 @@ pub mod chunks;
 pub mod ids;
 pub mod machine;
 pub mod order;
+pub mod read_back;
 pub mod report;
+pub mod wipe;
 
 pub use ids::{BootId, Generation, Mac, MachineName};

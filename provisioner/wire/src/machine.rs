@@ -22,6 +22,8 @@ pub enum Phase {
     Wiping,
     Installing,
     Placed,
+    /// Boots its operating system's own kernel from the network, which installs itself.
+    Netbooting,
     Rebooting,
     PoweringOff,
     Ready,
@@ -41,6 +43,7 @@ impl std::fmt::Display for Phase {
             Self::Wiping => "wiping",
             Self::Installing => "installing",
             Self::Placed => "placed",
+            Self::Netbooting => "netbooting",
             Self::Rebooting => "rebooting",
             Self::PoweringOff => "powering-off",
             Self::Ready => "ready",

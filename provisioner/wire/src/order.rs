@@ -10,6 +10,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use crate::wipe::WipeMethod;
+
 /// Paths below the server's plain-HTTP base URL.
 pub mod path {
     pub const CLAIM: &str = "/agent/v1/claim";
@@ -18,6 +20,8 @@ pub mod path {
     pub const CONFIG: &str = "/agent/v1/config";
     pub const RESULT: &str = "/agent/v1/result";
     pub const PROGRESS: &str = "/agent/v1/progress";
+    pub const CHALLENGE: &str = "/agent/v1/challenge";
+    pub const READ_BACK: &str = "/agent/v1/read-back";
 }
 
 /// Words the boot script puts on the kernel command line for the agent.
@@ -69,6 +73,7 @@ pub enum Order {
     Wipe(Wipe),
     WriteImage(WriteImage),
     PlaceConfig(PlaceConfig),
+    HandOver(HandOver),
     Reboot {
         reason: String,
     },
@@ -84,6 +89,7 @@ impl Order {
             Self::Wipe(_) => Some(Step::Wipe),
             Self::WriteImage(_) => Some(Step::WriteImage),
             Self::PlaceConfig(_) => Some(Step::PlaceConfig),
+            Self::HandOver(_) => Some(Step::HandOver),
             Self::Reboot { .. } => Some(Step::Reboot),
             Self::PowerOff { .. } => Some(Step::PowerOff),
             Self::Wait { .. } => None,
@@ -97,6 +103,7 @@ pub enum Step {
     Wipe,
     WriteImage,
     PlaceConfig,
+    HandOver,
     Reboot,
     PowerOff,
 }
@@ -107,6 +114,7 @@ impl std::fmt::Display for Step {
             Self::Wipe => "wipe",
             Self::WriteImage => "write-image",
             Self::PlaceConfig => "place-config",
+            Self::HandOver => "hand-over",
             Self::Reboot => "reboot",
             Self::PowerOff => "power-off",
         })
@@ -121,22 +129,48 @@ pub struct Wipe {
     pub method: WipeMethod,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WipeMethod {
-    /// Clears partition tables and file-system signatures.
-    #[default]
-    Metadata,
-    /// Discards the whole disk, then checks by reading that it is zero; overwrites what is not.
-    Discard,
-    Overwrite,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteImage {
     pub disk: DiskIdentity,
     pub licence: LicenceId,
     pub image: Image,
+    /// How the agent proves what it wrote; none: it reads all back and proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_back: Option<ReadBack>,
+}
+
+/// What is read of the disk before it may boot. The server's challenge is answered in either case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadBack {
+    /// The pieces that the server asks for ([`crate::read_back`]).
+    #[default]
+    Sampled,
+    /// Every byte, and then those pieces.
+    Full,
+}
+
+/// `POST challenge`: the image is on the medium, all but the ends of the disk. 200 [`Challenge`]; the same one when it
+/// is asked again. 409 where this is not the time for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskChallenge {
+    pub generation: Generation,
+    pub licence: LicenceId,
+}
+
+/// See [`crate::read_back::pieces`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 64 hexadecimal digits.
+    pub nonce: String,
+}
+
+/// `POST read-back`: the answer to a challenge. 403 where it is not what the server's chunks say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowReadBack {
+    pub generation: Generation,
+    /// [`crate::read_back::Proof::finish`].
+    pub proof: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,6 +226,14 @@ pub struct PlaceConfig {
     pub place: Place,
 }
 
+/// The operating system's own installer will write this disk: the agent looks whether it is there and free, and spends
+/// the licence for it. It writes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    pub disk: DiskIdentity,
+    pub licence: LicenceId,
+}
+
 /// Where on the written disk a config's files go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -211,6 +253,9 @@ pub enum PartitionSelector {
     TypeGuid(uuid::Uuid),
     /// 1-based number in the partition table.
     Number(u32),
+    /// A small FAT with this label, made at the end of the disk; the one that is there where the image brings one. Only
+    /// for the directory `/`.
+    New(String),
 }
 
 /// Opaque name of a licence row.
@@ -279,6 +324,9 @@ pub struct StepResult {
     pub generation: Generation,
     pub step: Step,
     pub outcome: Outcome,
+    /// Of a wipe that is done: what was done to each disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wiped: Vec<crate::wipe::Wiped>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,6 +66,67 @@ pub struct Disk {
     pub logical_sector_bytes: u32,
     /// Mounted, swapped on, or a member of a RAID/LVM set that is live in the agent's kernel.
     pub in_use: bool,
+    /// What on it says that it, or a part of it, belongs to more than this machine's own file systems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+}
+
+/// One super block or record that was found on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub kind: MarkKind,
+    /// Where: the disk's kernel name, or a partition's.
+    pub at: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkKind {
+    /// Linux md, Intel's or DDF.
+    RaidMember,
+    LvmMember,
+    BcacheMember,
+    ZfsMember,
+    /// VMFS, GFS2 or OCFS2: several machines may have it mounted now.
+    ClusterFileSystem,
+    /// LVM whose lock is shared between machines (sanlock, dlm).
+    SharedLvm,
+    /// A SCSI persistent reservation: some machine has registered with the disk.
+    Reservation,
+}
+
+impl MarkKind {
+    /// True where other machines may be using the disk.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::ClusterFileSystem | Self::SharedLvm | Self::Reservation)
+    }
+
+    /// As it stands in a profile's `allow`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RaidMember => "raid-member",
+            Self::LvmMember => "lvm-member",
+            Self::BcacheMember => "bcache-member",
+            Self::ZfsMember => "zfs-member",
+            Self::ClusterFileSystem => "cluster-file-system",
+            Self::SharedLvm => "shared-lvm",
+            Self::Reservation => "reservation",
+        }
+    }
+}
+
+impl std::fmt::Display for MarkKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::RaidMember => "member of a RAID",
+            Self::LvmMember => "physical volume of LVM",
+            Self::BcacheMember => "part of a bcache",
+            Self::ZfsMember => "member of a ZFS pool",
+            Self::ClusterFileSystem => "file system of a cluster (VMFS, GFS2 or OCFS2)",
+            Self::SharedLvm => "LVM shared between machines",
+            Self::Reservation => "SCSI persistent reservation of some machine",
+        })
+    }
 }
 
 impl Disk {
@@ -130,6 +191,10 @@ impl HardwareReport {
         self.disks.truncate(ENTRIES_MAX);
         for disk in &mut self.disks {
             disk.name = clean(&disk.name);
+            disk.marks.truncate(ENTRIES_MAX);
+            for mark in &mut disk.marks {
+                mark.at = clean(&mark.at);
+            }
             for text in
                 [&mut disk.serial, &mut disk.wwn, &mut disk.model, &mut disk.transport, &mut disk.by_path]
             {

@@ -52,7 +52,7 @@ fn run(project: &Project, folder: &Path, target: &str, seconds: u32) -> Result<(
     fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
     let mut command = Command::new(tool);
     command.args(["run", target]).arg(&corpus).arg(folder.join("seeds").join(target));
-    command.args(["--", "-max_len=2048", "-timeout=10"]).arg(format!("-max_total_time={seconds}"));
+    command.args(["--", "-max_len=4096", "-timeout=10"]).arg(format!("-max_total_time={seconds}"));
     // Sanitizers are an unstable option of rustc; the toolchain stays the pinned one.
     command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", project.target.join("fuzz"));
     let status = command.current_dir(&project.root).stdin(Stdio::null()).status().context("cargo-fuzz")?;

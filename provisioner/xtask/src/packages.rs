@@ -57,7 +57,9 @@ pub const TESTS: &[&str] = &[
     "iproute2",
     "isc-dhcp-client",
     "isc-dhcp-relay",
+    "kubernetes-client",
     "minisign",
+    "mtools",
     "openssl",
     "postgresql",
     "python3-venv",
@@ -68,9 +70,24 @@ pub const TESTS: &[&str] = &[
     "zstd",
 ];
 
+/// What `bench image` writes with, and what coreos-installer is built with.
+pub const BENCH_IMAGE: &[&str] = &[
+    "curl",
+    "gzip",
+    "liblzma-dev",
+    "libssl-dev",
+    "libzstd-dev",
+    "nginx-light",
+    "pkg-config",
+    "time",
+    "zstd",
+];
 /// DHCP servers to measure beside, and a load generator (perfdhcp, in kea-admin).
 pub const BENCH_DHCP: &[&str] =
     &["dnsmasq-base", "iproute2", "isc-dhcp-server", "kea-admin", "kea-dhcp4-server"];
+
+/// A web server to measure beside.
+pub const BENCH_SERVE: &[&str] = &["nginx-light"];
 
 /// Puts the files of `packages` into `folder` without installing them: servers that would start, or that conflict.
 pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
@@ -169,6 +186,10 @@ fn candidate_now(package: &str) -> Result<String> {
 }
 
 fn is_installed(package: &str) -> bool {
+    // Kubernetes' own package of kubectl has the same file, and the two cannot be installed beside each other.
+    if package == "kubernetes-client" && Path::new("/usr/bin/kubectl").exists() {
+        return true;
+    }
     process::run("dpkg-query", ["-W", "-f", "${db:Status-Status}", package]).is_ok_and(|s| s == "installed")
 }
 

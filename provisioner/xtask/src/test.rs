@@ -59,6 +59,10 @@ pub fn main(options: Options) -> Result<ExitCode> {
         part("boot assets", &|p| make_assets(p));
         part("tests on real firmware", &vm_tests);
         part("lab: BIOS and UEFI to Ready", &|_| own(&["lab", "--image", "debian"]));
+        part("lab: Ignition, from the network", &|_| own(&["lab", "--os", "ignition"]));
+        part("lab: cloud-init, by its URL", &|_| {
+            own(&["lab", "--os", "cloud-init-url", "--machines", "1", "--firmware", "uefi"])
+        });
     }
     Ok(summary(&parts))
 }

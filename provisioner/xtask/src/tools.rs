@@ -25,6 +25,8 @@ pub const MACHETE: CargoTool = CargoTool { package: "cargo-machete", version: "0
 pub const NEXTEST: CargoTool = CargoTool { package: "cargo-nextest", version: "0.9.143", any: true };
 
 /// A peer to be measured beside.
+pub const COREOS_INSTALLER: CargoTool =
+    CargoTool { package: "coreos-installer", version: "0.27.0", any: false };
 pub const TFTPD: CargoTool = CargoTool { package: "tftpd", version: "1.0.0", any: false };
 
 /// The program's path, installed if it is not there.

@@ -3,8 +3,11 @@
 use super::{
     buffer::{ALIGNMENT, Aligned, BLOCK_BYTES},
     device::Device,
+    drive::Drive,
     ioctl,
+    wipe_choice::Abilities,
 };
+use provisioner_wire::wipe::Means;
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use std::{
     fs::{File, OpenOptions},
@@ -20,7 +23,9 @@ pub struct BlockDevice {
     size: u64,
     sector: u32,
     is_block: bool,
-    bounce: Aligned,
+    drive: Drive,
+    /// Made when it is first needed.
+    bounce: Option<Aligned>,
 }
 
 impl BlockDevice {
@@ -42,7 +47,8 @@ impl BlockDevice {
             options.open(path)?
         };
         let size = file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, size, sector, is_block, bounce: Aligned::new(BLOCK_BYTES) })
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { file, size, sector, is_block, drive: Drive::of(&name), bounce: None })
     }
 }
 
@@ -61,7 +67,8 @@ impl Device for BlockDevice {
         }
         let mut at = offset;
         for part in buffer.chunks_mut(BLOCK_BYTES) {
-            let room = self.bounce.room().get_mut(..part.len()).unwrap_or_default();
+            let bounce = self.bounce.get_or_insert_with(|| Aligned::new(BLOCK_BYTES));
+            let room = bounce.room().get_mut(..part.len()).unwrap_or_default();
             self.file.read_exact_at(room, at)?;
             part.copy_from_slice(room);
             at += part.len() as u64;
@@ -79,8 +86,9 @@ impl Device for BlockDevice {
         }
         let mut at = offset;
         for part in data.chunks(BLOCK_BYTES) {
-            self.bounce.copy_from(part);
-            self.file.write_all_at(self.bounce.bytes(), at)?;
+            let bounce = self.bounce.get_or_insert_with(|| Aligned::new(BLOCK_BYTES));
+            bounce.copy_from(part);
+            self.file.write_all_at(bounce.bytes(), at)?;
             at += part.len() as u64;
         }
         Ok(())
@@ -97,9 +105,21 @@ impl Device for BlockDevice {
         self.file.sync_all()
     }
 
+    fn drop_cache(&mut self) -> io::Result<()> {
+        if self.is_block { Ok(ioctl::drop_cached_pages(&self.file)?) } else { Ok(()) }
+    }
+
+    fn abilities(&mut self) -> Abilities {
+        if self.is_block { self.drive.abilities(&self.file) } else { Abilities::default() }
+    }
+
+    fn erase(&mut self, means: Means) -> io::Result<()> {
+        self.drive.erase(&self.file, means)?;
+        self.drop_cache()
+    }
+
     fn share(&self) -> io::Result<Box<dyn Device>> {
-        let bounce = Aligned::new(BLOCK_BYTES);
-        Ok(Box::new(Self { file: self.file.try_clone()?, bounce, ..*self }))
+        Ok(Box::new(Self { file: self.file.try_clone()?, bounce: None, ..*self }))
     }
 
     fn reread_table(&mut self) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! A disk as the writer sees it.
 
+use super::wipe_choice::Abilities;
+use provisioner_wire::wipe::Means;
 use std::{io, time::Duration};
 
 /// Reads and writes whole ranges; offsets and lengths are multiples of [`Device::sector`].
@@ -14,6 +16,18 @@ pub trait Device: Send {
     fn zero(&mut self, offset: u64, length: u64) -> io::Result<()>;
     /// All that was written is on the medium when this returns, the drive's own cache included.
     fn flush(&mut self) -> io::Result<()>;
+    /// What is read from now on comes from the drive, not from memory.
+    fn drop_cache(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    /// What the drive itself can do to all that it holds. Asks the drive; a drive that answers nothing can nothing.
+    fn abilities(&mut self) -> Abilities {
+        Abilities::default()
+    }
+    /// Has the drive erase all that it holds; returns when it is done. Only what [`Device::abilities`] names.
+    fn erase(&mut self, means: Means) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("{means}: this disk cannot")))
+    }
     /// Another handle to the same disk, for another thread. [`io::ErrorKind::Unsupported`] where there can be only one.
     fn share(&self) -> io::Result<Box<dyn Device>> {
         Err(io::ErrorKind::Unsupported.into())

@@ -1,7 +1,8 @@
 //! A disk in memory that records, fails and lies. For tests.
 
-use super::device::Device;
-use std::io;
+use super::{device::Device, wipe_choice::Abilities};
+use provisioner_wire::wipe::Means;
+use std::{io, time::Duration};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -17,6 +18,18 @@ pub(crate) enum Fault {
     NoDiscard,
     /// Discards are acknowledged and dropped.
     DiscardLies,
+    /// The drive refuses to erase itself.
+    EraseFails,
+    /// The drive says that it has erased itself.
+    EraseLies,
+    /// From that byte on to the last MiB, one bit of what is read is turned.
+    ReadsWrong(u64),
+    /// Each operation takes so many milliseconds.
+    Slow(u64),
+    /// From operation number n on, writes are refused: the drive has gone read-only, as worn-out flash does.
+    ReadOnlyAt(usize),
+    /// Writes from that byte on land at the beginning again: a drive that claims to be larger than it is.
+    WrapsAt(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -25,13 +38,28 @@ pub(crate) struct Fake {
     pub sector: u32,
     pub faults: Vec<Fault>,
     pub operations: usize,
+    /// Whether a flush was the last thing that changed the disk.
+    pub flushed: bool,
+    /// It is an error to begin a read-back before a flush.
+    pub must_be_flushed: bool,
+    /// What the drive can do to itself.
+    pub can: Vec<Means>,
     /// Called after each operation that changed the disk.
     pub watch: Option<fn(&Fake)>,
 }
 
 impl Fake {
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
-        Self { bytes, sector: 512, faults: Vec::new(), operations: 0, watch: None }
+        Self {
+            bytes,
+            sector: 512,
+            faults: Vec::new(),
+            operations: 0,
+            flushed: false,
+            must_be_flushed: true,
+            can: Vec::new(),
+            watch: None,
+        }
     }
 
     pub(crate) fn with(mut self, faults: &[Fault]) -> Self {
@@ -42,12 +70,24 @@ impl Fake {
     fn operate(&mut self) -> io::Result<()> {
         let n = self.operations;
         self.operations += 1;
+        for fault in &self.faults {
+            if let Fault::Slow(milliseconds) = fault {
+                std::thread::sleep(Duration::from_millis(*milliseconds));
+            }
+        }
         let hit = self.faults.iter().any(|f| match f {
             Fault::GoneAt(at) => n >= *at,
             Fault::FailAt(at) => n == *at,
+            Fault::ReadOnlyAt(at) => n >= *at,
             _ => false,
         });
         if hit { Err(io::Error::other("the disk failed")) } else { Ok(()) }
+    }
+
+    fn wrapped(&self, offset: u64) -> u64 {
+        let wraps =
+            self.faults.iter().find_map(|f| if let Fault::WrapsAt(at) = f { Some(*at) } else { None });
+        wraps.map_or(offset, |at| offset % at)
     }
 
     fn is_gone(&self) -> bool {
@@ -76,18 +116,27 @@ impl Device for Fake {
             return Err(io::Error::other("the disk is gone"));
         }
         let length = buffer.len();
-        buffer.copy_from_slice(self.place(offset, length)?);
+        let from = self.wrapped(offset);
+        buffer.copy_from_slice(self.place(from, length)?);
+        let body = self.size() - (1 << 20);
+        let wrong =
+            self.faults.iter().any(|f| matches!(f, Fault::ReadsWrong(at) if offset >= *at && offset < body));
+        if let (true, Some(byte)) = (wrong, buffer.first_mut()) {
+            *byte ^= 1;
+        }
         Ok(())
     }
 
     fn write_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
         self.operate()?;
+        self.flushed = false;
         let dropped = self.faults.iter().any(|f| match f {
             Fault::DropWrites => true,
             Fault::DropFrom(from) => offset >= *from,
             _ => false,
         });
-        let place = self.place(offset, data.len())?;
+        let to = self.wrapped(offset);
+        let place = self.place(to, data.len())?;
         if !dropped {
             place.copy_from_slice(data);
         }
@@ -111,7 +160,32 @@ impl Device for Fake {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.operate()
+        self.operate()?;
+        self.flushed = true;
+        Ok(())
+    }
+
+    fn drop_cache(&mut self) -> io::Result<()> {
+        if self.must_be_flushed && !self.flushed {
+            return Err(io::Error::other("read back before it was flushed"));
+        }
+        Ok(())
+    }
+
+    fn abilities(&mut self) -> Abilities {
+        Abilities { can: self.can.clone(), cannot: Vec::new() }
+    }
+
+    fn erase(&mut self, means: Means) -> io::Result<()> {
+        self.operate()?;
+        if self.faults.contains(&Fault::EraseFails) {
+            return Err(io::Error::other("the drive refused it"));
+        }
+        if !self.faults.contains(&Fault::EraseLies) {
+            let crypto = matches!(means, Means::NvmeFormatCrypto | Means::NvmeSanitizeCrypto);
+            self.bytes.fill(if crypto { 0x5a } else { 0 });
+        }
+        Ok(())
     }
 
     fn reread_table(&mut self) -> io::Result<()> {

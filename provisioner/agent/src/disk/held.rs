@@ -10,7 +10,7 @@ use super::{
 use std::io;
 
 /// Length of each end.
-pub(super) const END_BYTES: u64 = 1 << 20;
+pub(super) use provisioner_wire::read_back::END_BYTES;
 /// Boot sector, primary header and the first entries: written last of all.
 const SPARK_BYTES: usize = 4096;
 

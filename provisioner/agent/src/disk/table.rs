@@ -18,6 +18,8 @@ pub enum TableError {
     Damaged(&'static str),
     #[error("the image is made for disks with {image}-byte sectors, but this disk has {disk}-byte sectors")]
     Sector { image: u32, disk: u32 },
+    #[error("there is no room for another partition: {0}")]
+    NoRoom(&'static str),
     #[error("partition {number} ends beyond what a disk of {size_bytes} bytes can hold")]
     TooSmall { number: u32, size_bytes: u64 },
 }
@@ -41,6 +43,15 @@ pub struct Gpt {
     header: Vec<u8>,
     entries: Vec<u8>,
     entry_bytes: usize,
+}
+
+/// A table with one more partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    pub partition: Partition,
+    /// The entries beside [`Moved::primary`].
+    pub primary_entries: (u64, Vec<u8>),
+    pub tables: Moved,
 }
 
 /// The bytes of a table that was moved, each with its offset on the disk.
@@ -127,6 +138,55 @@ impl Gpt {
             primary: (self.sector, self.sealed(primary)),
             backup_entries: (backup_entries_lba * self.sector, self.entries.clone()),
             backup: (last * self.sector, self.sealed(backup)),
+        })
+    }
+
+    /// The same table with one more partition of `bytes`, as far behind as there is room, aligned to 1 MiB. Every other
+    /// partition stays what it is.
+    pub fn with(
+        &self,
+        type_guid: uuid::Uuid,
+        name: &str,
+        bytes: u64,
+        disk_bytes: u64,
+    ) -> Result<Added, TableError> {
+        let aligned = (1 << 20) / self.sector;
+        let here = self.moved(disk_bytes)?;
+        let end = (u64_at(&here.primary.1, 48) + 1) / aligned * aligned;
+        let first_lba = end.checked_sub(bytes.div_ceil(self.sector)).map(|lba| lba / aligned * aligned);
+        let taken = self.partitions().iter().map(|p| p.last_lba).max().unwrap_or(0);
+        let first_lba = first_lba.filter(|first| *first > taken.max(u64_at(&self.header, 40)));
+        let first_lba =
+            first_lba.ok_or(TableError::NoRoom("the last partition reaches to the disk's end"))?;
+        let mut larger = self.clone();
+        // Behind the last one in use: a gap may be an operating system's own, for later.
+        let used = self.partitions().iter().map(|p| p.number).max().unwrap_or(0);
+        let mut entries = larger.entries.chunks_exact_mut(self.entry_bytes).zip(1..);
+        let slot = entries.nth(used as usize);
+        let (entry, number) = slot.ok_or(TableError::NoRoom("the last entry of the table is in use"))?;
+        let last_lba = end - 1;
+        let fields = [
+            (0, type_guid.to_bytes_le().to_vec()),
+            (16, uuid::Uuid::new_v4().to_bytes_le().to_vec()),
+            (32, first_lba.to_le_bytes().to_vec()),
+            (40, last_lba.to_le_bytes().to_vec()),
+            (56, name.encode_utf16().take(35).flat_map(u16::to_le_bytes).collect()),
+        ];
+        for (at, value) in fields {
+            if let Some(place) = entry.get_mut(at..at + value.len()) {
+                place.copy_from_slice(&value);
+            }
+        }
+        let crc = crc32fast::hash(&larger.entries).to_le_bytes();
+        if let Some(place) = larger.header.get_mut(88..92) {
+            place.copy_from_slice(&crc);
+        }
+        let mut padded = larger.entries.clone();
+        padded.resize(padded.len().next_multiple_of(usize::try_from(self.sector).unwrap_or(512)), 0);
+        Ok(Added {
+            partition: Partition { number, type_guid, name: name.to_owned(), first_lba, last_lba },
+            primary_entries: (u64_at(&self.header, 72) * self.sector, padded),
+            tables: larger.moved(disk_bytes)?,
         })
     }
 

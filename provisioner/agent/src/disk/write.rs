@@ -7,9 +7,12 @@ use super::{
     held::{END_BYTES, Ends},
     table::TableError,
 };
-use crate::image::{
-    ImageError, Streamed,
-    hash::{Fingerprint, sha256_is_cheap},
+use crate::{
+    image::{
+        ImageError, Streamed,
+        hash::{Fingerprint, sha256_is_cheap},
+    },
+    server::ServerError,
 };
 use provisioner_unpack::zeros::is_zero;
 use provisioner_wire::ids::hex;
@@ -33,6 +36,10 @@ pub enum WriteError {
     RawHash { is: String, declared: String },
     #[error("the disk did not keep what was written: {what} reads back differently")]
     ReadBack { what: &'static str },
+    #[error("the server's question what the disk holds is not understood")]
+    Challenge,
+    #[error("what was read back is not accepted: {0}")]
+    Server(#[from] ServerError),
     #[error("{first}; and then the partition table could not be cleared: {second}")]
     NotCleared { first: Box<WriteError>, second: Box<WriteError> },
 }

@@ -4,8 +4,10 @@
 
 use super::{
     buffer::Aligned,
+    crew::Crew,
     device::{Device, make_zero},
     held::{END_BYTES, Ends},
+    pace::Pace,
     write::{WriteError, Written, fenced, finish},
 };
 use crate::image::{ImageError, chunks::Fetch, hash::Fingerprint};
@@ -16,29 +18,41 @@ use std::{
     ops::Range,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 /// Longest hole that one worker zeroes at a time.
 const HOLE_BYTES_MAX: u64 = 256 << 20;
 
+/// Between two looks at how fast it goes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// How an image is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct How {
-    pub workers: usize,
+    /// How many workers to begin with, and how many there may be.
+    pub pace: Pace,
+    pub most_workers: usize,
     /// Part of it may be on the disk already: what has the right hash is not fetched again.
     pub resume: bool,
+    /// Read every byte back, before the proof.
+    pub read_back: bool,
 }
 
-/// Writes and reads back. `progress` hears bytes written plus bytes read back, from any thread. The licence must be
-/// spent before.
+/// Shows somebody else that the disk has what was written; called when all but the ends is on the medium.
+pub type Prove<'a> = dyn FnOnce(&mut dyn Device) -> Result<(), WriteError> + 'a;
+
+/// Writes, reads back where that is wanted, and proves. `progress` hears bytes written plus bytes read back, from any
+/// thread. The licence must be spent before.
 pub fn write_chunks(
     device: &mut dyn Device,
     manifest: &Manifest,
     how: How,
     progress: &(dyn Fn(u64) + Sync),
     fetch: &dyn Fetch,
+    prove: Box<Prove<'_>>,
 ) -> Result<Written, WriteError> {
     if device.size() < manifest.raw_bytes {
         return Err(WriteError::TooSmall { size: device.size(), need: manifest.raw_bytes });
@@ -50,7 +64,10 @@ pub fn write_chunks(
         lock(&writer.ends).check_table(sector, size)?;
         writer.all(&writer.work(), Writer::bring)?;
         lock(&writer.device).flush().map_err(|error| WriteError::Io { what: "flushing the image", error })?;
-        writer.all(&writer.body(), Writer::read_back)?;
+        if writer.how.read_back {
+            writer.all(&writer.body(), Writer::read_back)?;
+        }
+        prove(&mut **lock(&writer.device))?;
         let kept = writer.kept.load(Ordering::Relaxed);
         let mut ends = writer.ends.into_inner().unwrap_or_else(PoisonError::into_inner);
         finish(device, &mut ends)?;
@@ -78,9 +95,13 @@ struct Writer<'a> {
     /// Of what of each chunk lies between the ends, as it was written.
     fingerprints: Vec<OnceLock<u128>>,
     done: AtomicU64,
+    /// Bytes of chunks that were dealt with: what the pace is measured by. Holes cost next to nothing.
+    moved: AtomicU64,
     /// Chunks that were on the disk already.
     kept: AtomicUsize,
 }
+
+type Act<'a> = fn(&mut Hands<'_, 'a>, &Work) -> Result<(), WriteError>;
 
 /// What one worker works with.
 struct Hands<'w, 'a> {
@@ -111,6 +132,7 @@ impl<'a> Writer<'a> {
             fingerprints: manifest.chunks.iter().map(|_| OnceLock::new()).collect(),
             device: Mutex::new(device),
             done: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
             kept: AtomicUsize::new(0),
         }
     }
@@ -164,34 +186,54 @@ impl<'a> Writer<'a> {
         start..(at + length as u64).clamp(start, self.tail_start.max(start))
     }
 
-    /// Does `work` with all workers; the first failure stops them, and is the one told.
-    fn all(
-        &self,
-        work: &[Work],
-        act: fn(&mut Hands<'_, 'a>, &Work) -> Result<(), WriteError>,
-    ) -> Result<(), WriteError> {
-        let (next, over, failed) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
+    /// Does `work` with as many workers as is best at the time; the first failure stops them, and is the one told.
+    fn all(&self, work: &[Work], act: Act<'a>) -> Result<(), WriteError> {
+        let crew = Crew::of(self.how.pace.active(), work.len().min(self.how.most_workers).max(1));
         std::thread::scope(|scope| {
-            for _ in 0..self.how.workers.clamp(1, work.len().max(1)) {
-                scope.spawn(|| {
-                    let go = || {
-                        let mut hands = self.hands()?;
-                        while !over.load(Ordering::Relaxed)
-                            && let Some(one) = work.get(next.fetch_add(1, Ordering::Relaxed))
-                        {
-                            act(&mut hands, one)?;
-                        }
-                        Ok(())
-                    };
-                    if let Err(error) = go() {
-                        lock(&failed).get_or_insert(error);
-                        over.store(true, Ordering::Relaxed);
+            for number in 0..crew.most {
+                let crew = &crew;
+                scope.spawn(move || {
+                    if let Err(error) = self.one_worker(number, crew, work, act) {
+                        crew.fail(error);
                         self.fetch.stop();
                     }
+                    crew.leave();
                 });
             }
+            self.pace(&crew);
         });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        crew.failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn one_worker(&self, number: usize, crew: &Crew, work: &[Work], act: Act<'a>) -> Result<(), WriteError> {
+        // A worker that is never called holds no memory.
+        let mut hands = None;
+        while crew.is_called(number) {
+            let Some(one) = work.get(crew.next.fetch_add(1, Ordering::Relaxed)) else {
+                crew.finish();
+                break;
+            };
+            match &mut hands {
+                Some(hands) => act(hands, one)?,
+                none => act(none.insert(self.hands()?), one)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks how fast it goes, and calls more workers or fewer, until all work is given out.
+    fn pace(&self, crew: &Crew) {
+        let mut pace = self.how.pace.clone();
+        let look = || (Instant::now(), self.moved.load(Ordering::Relaxed), self.fetch.troubles());
+        let mut last = look();
+        while crew.wait(LOOK_EVERY) {
+            let now = look();
+            let seconds = now.0.duration_since(last.0).as_secs_f64().max(0.001);
+            #[expect(clippy::cast_precision_loss, reason = "a rate")]
+            let rate = now.1.saturating_sub(last.1) as f64 / seconds;
+            crew.call(pace.measured(rate, now.2.saturating_sub(last.2)));
+            last = now;
+        }
     }
 
     fn bring(hands: &mut Hands<'_, 'a>, work: &Work) -> Result<(), WriteError> {
@@ -225,6 +267,7 @@ impl Hands<'_, '_> {
             Work::Chunk(number) => {
                 let Some(Some(chunk)) = self.writer.manifest.chunks.get(*number) else { return Ok(()) };
                 self.bring_chunk(*number, chunk)?;
+                self.writer.moved.fetch_add(self.raw.bytes().len() as u64, Ordering::Relaxed);
                 self.writer.advance(self.writer.manifest.place(*number).1 as u64);
             }
             Work::Hole(hole) => {
@@ -250,6 +293,9 @@ impl Hands<'_, '_> {
                 lock(&self.writer.ends).keep(self.raw.bytes(), at);
             }
             self.write(at, &body)?;
+        }
+        if !self.writer.how.read_back {
+            return Ok(());
         }
         let kept = self.part(at, &body);
         if let Some(fingerprint) = self.writer.fingerprints.get(number) {
@@ -319,6 +365,7 @@ impl Hands<'_, '_> {
                         return Err(WriteError::ReadBack { what: "the image" });
                     }
                 }
+                self.writer.moved.fetch_add(length as u64, Ordering::Relaxed);
                 self.writer.advance(length as u64);
             }
             Work::Hole(hole) => {

@@ -4,7 +4,7 @@ use super::*;
 use crate::disk::fake::{Fake, Fault, gpt_image};
 use gpt::disk::LogicalBlockSize::{Lb512, Lb4096};
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::AtomicBool};
 
 const DISK: usize = 24 << 20;
 const CHUNK: u32 = 64 << 10;
@@ -61,7 +61,8 @@ impl Fetch for Shelf {
 }
 
 fn write(disk: &mut Fake, shelf: &Shelf, resume: bool) -> Result<Written, WriteError> {
-    write_chunks(disk, &shelf.manifest, How { workers: 4, resume }, &|_| (), shelf)
+    let how = How { pace: Pace::new(2, 8), most_workers: 8, resume, read_back: true };
+    write_chunks(disk, &shelf.manifest, how, &|_| (), shelf, Box::new(|_| Ok(())))
 }
 
 fn old_system() -> Vec<u8> {

@@ -43,7 +43,21 @@ pub(super) fn cpu(root: &Path) -> Cpu {
 
 /// What the kernel manages; a little less than what is plugged in.
 pub(super) fn memory_bytes(root: &Path) -> u64 {
-    let info = text(root.join("proc/meminfo")).unwrap_or_default();
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"));
-    total.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0).saturating_mul(1024)
+    kibibytes(&root.join("proc/meminfo"), "MemTotal:").unwrap_or(0)
+}
+
+/// What can be used without swapping; 0 where the kernel does not say.
+pub(super) fn free_memory_bytes(root: &Path) -> u64 {
+    kibibytes(&root.join("proc/meminfo"), "MemAvailable:").unwrap_or(0)
+}
+
+/// The most that this process has had in memory.
+pub(super) fn peak_memory_bytes() -> Option<u64> {
+    kibibytes(Path::new("/proc/self/status"), "VmHWM:")
+}
+
+fn kibibytes(file: &Path, name: &str) -> Option<u64> {
+    let info = text(file)?;
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"))?;
+    value.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -1,6 +1,6 @@
 //! Disks, with what names them across reboots, and whether something holds them.
 
-use super::{flag, names, number, resolved, text};
+use super::{flag, marks, names, number, resolved, text};
 use provisioner_wire::report::Disk;
 use std::path::Path;
 
@@ -11,7 +11,13 @@ const TYPE_CDROM: u64 = 5;
 pub fn disks(root: &Path) -> Vec<Disk> {
     let block = root.join("sys/block");
     let held = held_devices(root);
-    names(&block).into_iter().filter_map(|name| disk(&block, name, &held)).collect()
+    let mut disks: Vec<Disk> =
+        names(&block).into_iter().filter_map(|name| disk(&block, name, &held)).collect();
+    for disk in &mut disks {
+        let parts = partitions(root, &disk.name).into_iter().map(|part| part.name);
+        disk.marks = marks::of_disk(&root.join("dev"), &disk.name, parts);
+    }
+    disks
 }
 
 /// A partition as the kernel has it: its name below `/dev`, number, start and length in bytes.
@@ -72,6 +78,7 @@ fn disk(block: &Path, name: String, held: &[String]) -> Option<Disk> {
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(512),
         in_use: in_use(&folder, &name, held),
+        marks: Vec::new(),
         name,
     })
 }

@@ -3,6 +3,7 @@
 
 mod board;
 mod disks;
+mod marks;
 mod nics;
 
 pub use disks::{disks, partitions};
@@ -23,6 +24,16 @@ pub fn inspect(root: &Path, boot_mac: Option<Mac>) -> HardwareReport {
         boot_mac,
     }
     .cleaned()
+}
+
+/// Memory that can be used without swapping; 0 where the kernel does not say.
+pub fn free_memory_bytes(root: &Path) -> u64 {
+    board::free_memory_bytes(root)
+}
+
+/// The most memory that this process has had.
+pub fn peak_memory_bytes() -> Option<u64> {
+    board::peak_memory_bytes()
 }
 
 /// A small text file without the white space around it; `None` where missing, unreadable or empty.

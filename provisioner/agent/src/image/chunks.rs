@@ -11,7 +11,7 @@ use std::{
     io::{self, Read},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -24,6 +24,10 @@ pub trait Fetch: Sync {
     fn packed(&self, chunk: &Chunk, into: &mut Vec<u8>) -> Result<(), ImageError>;
     /// Ends every running fetch soon, with [`ImageError::Stopped`].
     fn stop(&self);
+    /// How often a fetch had to be tried again, so far: the network or the server has too much to do.
+    fn troubles(&self) -> usize {
+        0
+    }
 }
 
 /// The server's chunks of one image.
@@ -35,6 +39,7 @@ pub struct Served {
     patience: Patience,
     log: Arc<Log>,
     stop: Arc<AtomicBool>,
+    troubles: Arc<AtomicUsize>,
 }
 
 /// What is asked before the server, and trusted with nothing.
@@ -51,7 +56,7 @@ const CACHE_FAILURES_MAX: u32 = 3;
 impl Served {
     /// `base`: absolute, as in [`Chunks::base`].
     pub fn new(http: ureq::Agent, base: String, patience: Patience, log: Arc<Log>) -> Self {
-        Self { http, base, caches: Vec::new(), patience, log, stop: super::never() }
+        Self { http, base, caches: Vec::new(), patience, log, stop: super::never(), troubles: Arc::default() }
     }
 
     /// Asks these bases first, in their order.
@@ -153,10 +158,13 @@ impl Served {
             );
             into.clear();
             let mut source = source;
-            source.read_to_end(into).map_err(super::fetch_error)?;
+            let read = source.read_to_end(into).map_err(super::fetch_error);
+            self.troubles.fetch_add(source.interruptions() as usize, Ordering::Relaxed);
+            read?;
             if Sha::of(into) == *hash {
                 return Ok(());
             }
+            self.troubles.fetch_add(1, Ordering::Relaxed);
             self.log.say(format_args!("{url}: not the bytes of its hash; fetching it anew"));
             crate::patience::sleep_unless(&self.stop, self.patience.pause(attempt));
         }
@@ -177,5 +185,9 @@ impl Fetch for Served {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn troubles(&self) -> usize {
+        self.troubles.load(Ordering::Relaxed)
     }
 }

@@ -52,6 +52,7 @@ pub struct Source {
     advanced: Instant,
     attempts: u32,
     wrong_answers: u32,
+    interruptions: u32,
 }
 
 impl std::fmt::Debug for Source {
@@ -85,12 +86,18 @@ impl Source {
             advanced: now,
             attempts: 0,
             wrong_answers: 0,
+            interruptions: 0,
         }
     }
 
     /// Set by whoever no longer wants the bytes.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
+    }
+
+    /// How often it had to be asked again, so far.
+    pub fn interruptions(&self) -> u32 {
+        self.interruptions
     }
 
     fn read_once(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
@@ -204,6 +211,7 @@ impl Source {
         }
         sleep_unless(&self.stop, self.patience.pause(self.attempts));
         self.attempts += 1;
+        self.interruptions += 1;
         Ok(())
     }
 }

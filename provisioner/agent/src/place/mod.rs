@@ -3,9 +3,11 @@
 mod files;
 mod mount;
 mod partition;
+mod seed;
 mod superblock;
 
 pub use mount::{KernelMounts, Mounts};
+pub use seed::SeedError;
 pub use superblock::FileSystem;
 
 use crate::log::Log;
@@ -29,6 +31,8 @@ pub enum PlaceError {
     File { partition: String, what: &'static str, path: String, error: io::Error },
     #[error("\"{name}\" is not a file name (no /, not empty, not . or ..)")]
     Name { name: String },
+    #[error("/dev/{disk}: a new partition {label}: {error}")]
+    Seed { disk: String, label: String, error: SeedError },
     #[error("\"{directory}\" is not an absolute directory without ..")]
     Directory { directory: String },
 }
@@ -43,6 +47,21 @@ pub fn place(
     log: &Log,
 ) -> Result<(), PlaceError> {
     files::check(place, config)?;
+    if let PartitionSelector::New(label) = &place.partition
+        && !partition::is_there(root, disk, label)
+    {
+        let placed = seed::make(&root.join("dev").join(&disk.name), disk, label, &place.directory, config);
+        let made = placed.map_err(|error| {
+            let (disk, label) = (disk.name.clone(), label.clone());
+            PlaceError::Seed { disk, label, error }
+        })?;
+        log.say(format_args!(
+            "placed {} files in partition {made} (new, {label}, FAT) of /dev/{}",
+            config.files.len(),
+            disk.name
+        ));
+        return Ok(());
+    }
     let partition = partition::choose(root, disk, &place.partition)?;
     let device = root.join("dev").join(&partition);
     let file_system = superblock::probe_file(&device)

@@ -1,6 +1,6 @@
 //! Which partition a place means.
 
-use super::{PlaceError, superblock};
+use super::{PlaceError, seed, superblock};
 use crate::{disk::table, hardware};
 use provisioner_wire::{order::PartitionSelector, report::Disk};
 use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
@@ -39,10 +39,16 @@ pub(super) fn choose(root: &Path, disk: &Disk, wanted: &PartitionSelector) -> Re
     }
 }
 
+/// Whether the image has brought a file system of this label; it is not waited for.
+pub(super) fn is_there(root: &Path, disk: &Disk, label: &str) -> bool {
+    let wanted = PartitionSelector::New(label.to_owned());
+    candidates(root, disk).iter().any(|c| fits(c, &wanted) && c.part_label.as_deref() != Some(seed::NAME))
+}
+
 fn fits(candidate: &Candidate, wanted: &PartitionSelector) -> bool {
     match wanted {
         // FAT knows no small letters.
-        PartitionSelector::Label(label) => {
+        PartitionSelector::Label(label) | PartitionSelector::New(label) => {
             candidate.label.as_ref().is_some_and(|l| l == label || l.eq_ignore_ascii_case(label))
         }
         PartitionSelector::PartLabel(label) => candidate.part_label.as_ref() == Some(label),

@@ -174,9 +174,11 @@ fn entry(stored: &Stored) -> Option<Entry> {
         }
         Event::ScriptServed { .. } => Sign::Script { boots: Boots::Agent },
         Event::AgentHeard { .. } | Event::Listening => return None,
-        Event::Claimed { .. } | Event::SpendLicence { .. } | Event::ConfigRendered { .. } => {
-            Sign::Agent { what: text }
-        }
+        Event::Claimed { .. }
+        | Event::SpendLicence { .. }
+        | Event::Challenged { .. }
+        | Event::ReadBack { .. }
+        | Event::ConfigRendered { .. } => Sign::Agent { what: text },
         Event::StepEnded { outcome: StepOutcome::Done { .. }, .. } => Sign::Agent { what: text },
         Event::StepEnded { .. } | Event::ConfigRefused { .. } | Event::DeadlinePassed { .. } => {
             Sign::Refused { what: text }

@@ -33,6 +33,7 @@ pub async fn declared(tx: &mut Tx) -> Result<Declared> {
         machines: store::declared::all(tx, Kind::Machine).await?,
         profiles: store::declared::all(tx, Kind::Profile).await?,
         images: store::declared::all(tx, Kind::Image).await?,
+        clusters: store::declared::all(tx, Kind::Cluster).await?,
     })
 }
 
@@ -79,7 +80,7 @@ pub async fn put(
     let facts = app.content().facts(&checked.spec);
     let mut sealed = Vec::new();
     for (field, secret) in &checked.secrets {
-        let bytes = app.content().seal(&parsed, field, secret).map_err(ApiError::internal)?;
+        let bytes = app.content().seal(parsed.as_str(), field, secret).map_err(ApiError::internal)?;
         sealed.push((field.clone(), bytes));
     }
     let bmc = facts.bmc.is_some();

@@ -12,7 +12,7 @@ pub mod view;
 pub mod what_if;
 pub mod workflows;
 
-use super::{App, auth, error::ProblemDetails};
+use super::{App, auth, certificates, error::ProblemDetails};
 use axum::{Json, Router, middleware, routing::get};
 use utoipa::{
     Modify, OpenApi,
@@ -53,6 +53,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(other::version))
         .routes(routes!(other::leases))
         .routes(routes!(boot_plane::show))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
         .routes(routes!(explain::explain))
         .routes(routes!(what_if::what_if))
         .routes(routes!(events::stream))
@@ -75,6 +77,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(declared::show_profile, declared::put_profile, declared::delete_profile))
         .routes(routes!(declared::list_images))
         .routes(routes!(declared::show_image, declared::put_image, declared::delete_image))
+        .routes(routes!(declared::list_clusters))
+        .routes(routes!(declared::show_cluster, declared::put_cluster, declared::delete_cluster))
         .routes(routes!(images::state))
         .routes(routes!(images::verify))
         .routes(routes!(images::gc))

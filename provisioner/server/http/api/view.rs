@@ -2,7 +2,7 @@
 
 use crate::{
     http::{App, error::Result},
-    machine::{ActResult, Event, Machine, Verdict},
+    machine::{Act, ActResult, Event, Machine, Verdict, state::Leaving},
     store::{self, Tx, audit, declared::Kind, events::Stored},
 };
 use provisioner_wire::{
@@ -118,6 +118,17 @@ pub fn text(event: &Event) -> String {
         Event::Declared { .. } => "declared".to_owned(),
         Event::Provision { profile, .. } => format!("asked to provision as {profile}"),
         Event::Release { .. } => "asked to release".to_owned(),
+        Event::ReleaseBy { how: Leaving::Drained, .. } => "asked to release".to_owned(),
+        Event::ReleaseBy { how: Leaving::Undrained, .. } => {
+            "asked to release; its node's pods are not waited for".to_owned()
+        }
+        Event::ReleaseBy { how: Leaving::Forced, .. } => {
+            "asked to release by force; its cluster is not asked".to_owned()
+        }
+        Event::Minting { owed, .. } => {
+            format!("a token is asked for: {} in the cluster {}", owed.minter.issuer, owed.minter.cluster)
+        }
+        Event::IssuerDown { reason, .. } => format!("no token yet: {reason}"),
         Event::Inspect { .. } => "asked to inspect".to_owned(),
         Event::Retry { .. } => "asked to try again".to_owned(),
         Event::Cancel => "asked to cancel".to_owned(),
@@ -134,7 +145,12 @@ pub fn text(event: &Event) -> String {
             let disks: Vec<String> = disks.iter().map(ToString::to_string).collect();
             format!("agent spends its licence on {}", disks.join(", "))
         }
-        Event::ConfigRendered { .. } => "config rendered and sealed, token minted".to_owned(),
+        Event::Challenged { .. } => "image on the medium; the server asks for pieces of it".to_owned(),
+        Event::ReadBack { .. } => "agent shows what it read back".to_owned(),
+        Event::NetbootServed { .. } => "boot script served: its operating system's own kernel".to_owned(),
+        Event::ConfigUrlMade { .. } => "one-shot URL of its config made, to be placed".to_owned(),
+        Event::ConfigAsked { file, .. } => format!("{file} of its config asked for by its URL"),
+        Event::ConfigRendered { .. } => "config rendered, token minted".to_owned(),
         Event::ConfigRefused { reason, .. } => format!("config not rendered: {reason}"),
         Event::StepEnded { step, outcome: Outcome::Done { .. }, .. } => format!("{step} done"),
         Event::StepEnded { step, outcome: Outcome::Failed { reason }, .. } => {
@@ -144,6 +160,13 @@ pub fn text(event: &Event) -> String {
         Event::Listening => "server started".to_owned(),
         Event::PhonedHome { .. } => "node phones home".to_owned(),
         Event::Tried { act, .. } => format!("{act} begins"),
+        Event::Acted { act: Act::AwaitReady, result: ActResult::Failed { reason }, .. } => {
+            format!("not ready yet: {reason}")
+        }
+        Event::Acted { result: ActResult::IsReady { how, missing }, .. } if missing.is_empty() => how.clone(),
+        Event::Acted { result: ActResult::IsReady { how, missing }, .. } => {
+            format!("{how}; it joined without {}", missing.join(", "))
+        }
         Event::Acted { act, result: ActResult::Failed { reason }, .. } => format!("{act} failed: {reason}"),
         Event::Acted { act, result: ActResult::Refused { reason }, .. } => format!("{act} refused: {reason}"),
         Event::Acted { act, .. } => format!("{act} done"),

@@ -5,9 +5,9 @@ use super::{machines::find, view};
 use crate::{
     http::{
         App,
-        error::{ApiError, Body, Path, ProblemDetails, Result, accepted},
+        error::{ApiError, Body, Path, ProblemDetails, Query, Result, accepted},
     },
-    machine::{Event, Machine},
+    machine::{Event, Machine, state::Leaving},
     store,
 };
 use axum::{Json, extract::State};
@@ -16,7 +16,7 @@ use provisioner_wire::{
     machine::{MachineView, Phase, WorkflowKind},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 /// The present or last workflow of one machine.
@@ -99,13 +99,34 @@ pub async fn provision(
     ask(&app, &machine, Event::Provision { workflow: fresh(), profile }).await
 }
 
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct ReleaseBy {
+    /// The node's pods are not waited for: it is cordoned and deleted.
+    skip_drain: bool,
+    /// The cluster is not asked at all: the node's object stays there.
+    force: bool,
+}
+
 /// Wipe a machine's disks and give it back
+///
+/// Where it has a node in a cluster that this server reaches, that one is drained and deleted first.
 #[utoipa::path(post, path = "/api/v1/machines/{name}/release", tag = "workflows",
-    params(("name" = String, Path)),
+    params(("name" = String, Path), ReleaseBy),
     responses((status = 200, description = "Begun", body = MachineView),
               (status = 409, description = "Not in this phase", body = ProblemDetails)))]
-pub async fn release(State(app): State<App>, Path(name): Path<String>) -> Result<Json<MachineView>> {
-    simply(&app, &name, Event::Release { workflow: fresh() }).await
+pub async fn release(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(by): Query<ReleaseBy>,
+) -> Result<Json<MachineView>> {
+    let how = match by {
+        ReleaseBy { force: true, .. } => Leaving::Forced,
+        ReleaseBy { skip_drain: true, .. } => Leaving::Undrained,
+        ReleaseBy { .. } => Leaving::Drained,
+    };
+    simply(&app, &name, Event::ReleaseBy { workflow: fresh(), how }).await
 }
 
 /// Boot the agent only to look

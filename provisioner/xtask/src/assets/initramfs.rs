@@ -115,6 +115,18 @@ fn size_of(file: &Path) -> Result<String> {
 
 /// An initramfs with `init`, busybox and `modules`, whose files `/etc/modules` lists in load order.
 pub fn pack(tree: &Tree, init: &[u8], modules: &[&str]) -> Result<Vec<u8>> {
+    pack_with(tree, init, modules, &[])
+}
+
+/// A program that is linked dynamically, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    pub file: &'a Path,
+    pub to: &'a str,
+}
+
+/// [`pack`] with more programs and the libraries that they name.
+pub fn pack_with(tree: &Tree, init: &[u8], modules: &[&str], programs: &[Program<'_>]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     // The root itself: 0755, or nothing that drops root can reach a file.
     archive.folder(".");
@@ -154,7 +166,32 @@ pub fn pack(tree: &Tree, init: &[u8], modules: &[&str]) -> Result<Vec<u8>> {
         list.push_str(&format!("/{to}\n"));
     }
     archive.file("etc/modules", false, list.as_bytes());
+    for program in programs {
+        archive.file(program.to, true, &read(program.file)?);
+    }
+    add_libraries(&mut archive, programs)?;
     zstd::encode_all(archive.end().as_slice(), LEVEL).context("zstd")
+}
+
+/// Each library where the loader looks for it, once, with the folders that it is in.
+fn add_libraries(archive: &mut Archive, programs: &[Program<'_>]) -> Result<()> {
+    let mut libraries = std::collections::BTreeSet::new();
+    for program in programs {
+        let shown = process::run("ldd", [program.file])?;
+        libraries.extend(shown.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+    }
+    let mut folders = std::collections::BTreeSet::new();
+    for library in &libraries {
+        let inside = library.trim_start_matches('/');
+        let parents = Path::new(inside).ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
+        for folder in parents.map(|p| p.display().to_string()).collect::<Vec<_>>().into_iter().rev() {
+            if !["lib", "usr", "bin"].contains(&folder.as_str()) && folders.insert(folder.clone()) {
+                archive.folder(&folder);
+            }
+        }
+        archive.file(inside, true, &read(Path::new(library))?);
+    }
+    Ok(())
 }
 
 /// Must be static: there is no libc in an initramfs.

@@ -6,6 +6,7 @@ mod disk;
 mod fingerprint;
 mod image;
 mod initramfs;
+mod installer;
 mod ipxe;
 mod kernel;
 mod modules;
@@ -42,6 +43,8 @@ pub enum Image {
     Tiny,
     /// Debian 12 with systemd, cloud-init and an SSH server.
     Debian,
+    /// What installs itself from the network: a kernel, and an initramfs with the real Ignition.
+    Installer,
 }
 
 impl Image {
@@ -49,6 +52,7 @@ impl Image {
         match self {
             Self::Tiny => "tiny",
             Self::Debian => "debian",
+            Self::Installer => "installer",
         }
     }
 }
@@ -94,6 +98,7 @@ pub fn make(
         console::step(&name, || match image {
             Image::Tiny => image::tiny("tiny", tree(Flavour::Cloud)?, &folder, &disk::Loader::SystemdBoot),
             Image::Debian => image::debian(&folder),
+            Image::Installer => installer::make(tree(Flavour::Cloud)?, &folder, &cache),
         })?;
     }
     if let Some(wish) = secure_boot {

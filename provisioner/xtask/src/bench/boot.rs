@@ -24,10 +24,11 @@ pub struct Options {
 pub fn main(options: &Options) -> Result<ExitCode> {
     let project = Project::here()?;
     if Namespace::role() != Role::Inside {
-        lab::prepare(&project, options.image, true)?;
+        lab::prepare(&project, &[options.image], true)?;
         return lab::enter(&project, false);
     }
     let lab = lab::Options {
+        os: None,
         machines: 2,
         firmware: Mix::Mixed,
         image: options.image,
@@ -50,7 +51,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
 fn direct(project: &Project, image: Image) -> Result<Vec<(Firmware, f64)>> {
     let folder = lab::folder()?.join("direct");
     let marker = match image {
-        Image::Tiny => "TINY-DONE",
+        Image::Tiny | Image::Installer => "TINY-DONE",
         Image::Debian => "DEBIAN-UP",
     };
     let mut started = Vec::new();

@@ -3,7 +3,9 @@
 
 mod boot;
 mod dhcp;
+mod image;
 mod place;
+mod serve;
 mod storm;
 mod tftp;
 mod usage;
@@ -25,6 +27,10 @@ pub enum Bench {
     Boot(boot::Options),
     /// DHCP beside Kea, dnsmasq and isc-dhcp-server: highest rates, latency, a storm of 10,000 clients.
     Dhcp(dhcp::Options),
+    /// An image from a web server to a disk, beside curl and dd, coreos-installer, and a single stream.
+    Image(image::Options),
+    /// Image chunks by HTTP, beside nginx with sendfile.
+    Serve(serve::Options),
     /// A thousand machines powered on at once: DHCP, TFTP, boot script, claim.
     Storm(storm::Options),
     /// Files by TFTP, beside tftpd-hpa, atftpd, dnsmasq and the tftpd crate's server.
@@ -35,6 +41,8 @@ pub fn main(bench: &Bench) -> Result<ExitCode> {
     match bench {
         Bench::Boot(options) => boot::main(options),
         Bench::Dhcp(options) => dhcp::main(options),
+        Bench::Image(options) => image::main(options),
+        Bench::Serve(options) => serve::main(options),
         Bench::Storm(options) => storm::main(options),
         Bench::Tftp(options) => tftp::main(options),
     }

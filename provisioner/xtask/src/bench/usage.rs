@@ -7,7 +7,12 @@ use std::fs;
 /// Processor time that a server has used, with its children's; seconds.
 pub fn processor_seconds(daemon: &mut Daemon) -> Result<f64> {
     daemon.must_run()?;
-    let file = format!("/proc/{}/stat", daemon.id());
+    processor_of(daemon.id())
+}
+
+/// The same of one process.
+pub fn processor_of(id: u32) -> Result<f64> {
+    let file = format!("/proc/{id}/stat");
     let text = fs::read_to_string(&file).with_context(|| file.clone())?;
     // After the name in parentheses, which may hold anything: utime and stime are the 12th and 13th.
     let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
@@ -18,7 +23,12 @@ pub fn processor_seconds(daemon: &mut Daemon) -> Result<f64> {
 /// The highest resident size that it has had; MiB.
 pub fn peak_mib(daemon: &mut Daemon) -> Result<f64> {
     daemon.must_run()?;
-    let file = format!("/proc/{}/status", daemon.id());
+    peak_of(daemon.id())
+}
+
+/// The same of one process.
+pub fn peak_of(id: u32) -> Result<f64> {
+    let file = format!("/proc/{id}/status");
     let text = fs::read_to_string(&file).with_context(|| file.clone())?;
     let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).with_context(|| file.clone())?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().with_context(|| file.clone())?;

@@ -49,6 +49,29 @@ pub enum Mix {
     Mixed,
 }
 
+/// An operating system's way from its config to Ready, run by its own real program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Os {
+    /// cloud-init in a Debian image reads a seed that the agent has placed.
+    CloudInit,
+    /// The same cloud-init finds its seed on a partition that the agent has made at the end of the disk.
+    CloudInitSeed,
+    /// The same cloud-init fetches its seed from a one-shot URL.
+    CloudInitUrl,
+    /// A kernel from the network writes the tiny image; Ignition fetches and applies the config.
+    Ignition,
+}
+
+impl Os {
+    /// What must be built for it.
+    fn images(self) -> &'static [Image] {
+        match self {
+            Self::CloudInit | Self::CloudInitSeed | Self::CloudInitUrl => &[Image::Debian],
+            Self::Ignition => &[Image::Tiny, Image::Installer],
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// How many blank machines.
@@ -59,6 +82,9 @@ pub struct Options {
     /// What they become.
     #[arg(long, value_enum, default_value_t = Image::Debian)]
     pub image: Image,
+    /// The operating system whose first boot is to be seen; goes before `--image`.
+    #[arg(long, value_enum)]
+    pub os: Option<Os>,
     /// Write the result to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -70,11 +96,20 @@ pub struct Options {
     pub release: bool,
 }
 
+impl Options {
+    fn images(&self) -> &[Image] {
+        match self.os {
+            Some(os) => os.images(),
+            None => std::slice::from_ref(&self.image),
+        }
+    }
+}
+
 /// The command, outside or inside.
 pub fn main(options: &Options) -> Result<ExitCode> {
     let project = Project::here()?;
     if Namespace::role() != Role::Inside {
-        prepare(&project, options.image, options.release)?;
+        prepare(&project, options.images(), options.release)?;
         return enter(&project, options.keep);
     }
     let report = run(&project, options)?;
@@ -92,7 +127,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
 }
 
 /// Everything that needs the network or takes long: packages, tools, the server, the assets.
-pub fn prepare(project: &Project, image: Image, release: bool) -> Result<()> {
+pub fn prepare(project: &Project, images: &[Image], release: bool) -> Result<()> {
     packages::ensure(packages::LAB)?;
     tools::python(project)?;
     say("building the server");
@@ -102,7 +137,7 @@ pub fn prepare(project: &Project, image: Image, release: bool) -> Result<()> {
         cargo.arg("--release");
     }
     process::output(cargo.current_dir(&project.root))?;
-    assets::make(project, Flavour::Cloud, &[image], None)?;
+    assets::make(project, Flavour::Cloud, images, None)?;
     Ok(())
 }
 
@@ -159,7 +194,8 @@ pub fn run(project: &Project, options: &Options) -> Result<Report> {
     for identity in &identities {
         machines.add(identity, memory_mib(options.image), 1)?;
     }
-    let site = site::write(project, &folder, &identities, options.image)?;
+    let what = options.os.map_or(site::What::Image(options.image), site::What::Os);
+    let site = site::write(project, &folder, &identities, what)?;
     let server = Server::start(project, &site, &folder, options.release)?;
     say(&format!("{} machines, logs in {}", identities.len(), folder.join("logs").display()));
     say(&format!(
@@ -180,7 +216,7 @@ pub fn run(project: &Project, options: &Options) -> Result<Report> {
 
 fn memory_mib(image: Image) -> u32 {
     match image {
-        Image::Tiny | Image::Debian => 1024,
+        Image::Tiny | Image::Debian | Image::Installer => 1024,
     }
 }
 
@@ -205,10 +241,8 @@ fn identities(count: u8, mix: Mix) -> Vec<Identity> {
 
 /// Generous: other work may share the cores, and emulated machines share them among themselves.
 fn limit(options: &Options) -> Duration {
-    let one = match options.image {
-        Image::Tiny => 60,
-        Image::Debian => 150,
-    };
+    let debian = options.images().contains(&Image::Debian);
+    let one = if debian { 150 } else { 90 };
     let rounds = u64::from(options.machines).div_ceil(2);
     Accelerator::here().patience(one * rounds)
 }

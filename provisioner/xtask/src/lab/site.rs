@@ -1,5 +1,6 @@
 //! What the server is started with: its configuration, and the sample data centre with the lab's machines in it.
 
+use super::Os;
 use crate::{assets::Image, project::Project};
 use anyhow::{Context, Result, bail};
 use provisioner_lab::{
@@ -23,24 +24,36 @@ pub struct Site {
     pub profile: String,
 }
 
+/// What the machines become.
+#[derive(Debug, Clone, Copy)]
+pub enum What {
+    /// The sample profile of this image.
+    Image(Image),
+    /// What shows this operating system's own program at work.
+    Os(Os),
+}
+
 /// Writes it all below `folder`.
-pub fn write(project: &Project, folder: &Path, identities: &[Identity], image: Image) -> Result<Site> {
+pub fn write(project: &Project, folder: &Path, identities: &[Identity], what: What) -> Result<Site> {
     let hardware = folder.join("hardware");
     for part in ["machines", "profiles", "images"] {
         let part = hardware.join(part);
         fs::create_dir_all(&part).with_context(|| part.display().to_string())?;
     }
     let sample = project.root.join("hardware");
-    let name = image.name();
-    // Only what is built: the server checks the hash file of every image.
-    let images = documents(&sample.join("images"), &format!("name: {name}"))?;
+    let (images, profiles) = match what {
+        What::Image(image) => sampled(&sample, image)?,
+        What::Os(Os::CloudInit) => sampled(&sample, Image::Debian)?,
+        What::Os(Os::CloudInitSeed) => (sampled(&sample, Image::Debian)?.0, debian(SEED)),
+        What::Os(Os::CloudInitUrl) => (sampled(&sample, Image::Debian)?.0, debian(BY_URL)),
+        What::Os(Os::Ignition) => ignition(project)?,
+    };
     put(&hardware.join("images/lab.yaml"), &images)?;
-    let profiles = documents(&sample.join("profiles"), &format!("image: {name}"))?;
     put(&hardware.join("profiles/lab.yaml"), &profiles)?;
     let profile = profiles
         .lines()
         .find_map(|line| line.strip_prefix("name: "))
-        .with_context(|| format!("{}: no profile for image {name}", sample.display()))?;
+        .with_context(|| format!("{}: no profile for it", sample.display()))?;
     for identity in identities {
         put(&hardware.join(format!("machines/{}.yaml", identity.name)), &machine(identity, profile))?;
     }
@@ -48,6 +61,49 @@ pub fn write(project: &Project, folder: &Path, identities: &[Identity], image: I
     let config = folder.join("server.toml");
     put(&config, &configuration(project, &data, &hardware))?;
     Ok(Site { config, data, profile: profile.trim().to_owned() })
+}
+
+/// Image and profile as the samples have them. Only what is built: the server checks the hash file of every image.
+fn sampled(sample: &Path, image: Image) -> Result<(String, String)> {
+    let name = image.name();
+    let images = documents(&sample.join("images"), &format!("name: {name}"))?;
+    Ok((images, documents(&sample.join("profiles"), &format!("image: {name}"))?))
+}
+
+/// A profile of the Debian image that delivers in another way than the sample.
+fn debian(deliver: &str) -> String {
+    format!(
+        "name: debian-otherwise\nimage: debian\nos: cloud-init\ntemplate: cloud-init\nrole: worker\n\
+         disk: {{min_size: 128MiB}}\nvalues: {{ssh_authorized_keys: []}}\ndeliver: {deliver}\n"
+    )
+}
+
+/// cloud-init is led to the URL by its seed on the disk. By plain HTTP: the image does not know this lab's authority.
+const BY_URL: &str = "{url: {over: http, pointer: {partition: {part-label: root}, \
+    directory: /var/lib/cloud/seed/nocloud}}}";
+const SEED: &str = "{place: {partition: {new: CIDATA}, directory: /}}";
+
+/// The stand-in for an operating system that installs itself, with the tiny image as the system.
+fn ignition(project: &Project) -> Result<(String, String)> {
+    let folder = project.assets().images();
+    let file = |name: &str, file: &str, format: &str| {
+        format!("name: {name}\nsource: {{file: {file}}}\nformat: {format}\nsha256: {{file: {file}.sha256}}\n")
+    };
+    let images = [
+        file("installer-kernel", "installer.vmlinuz", "raw"),
+        file("installer-initramfs", "installer.img", "zst"),
+        file("tiny", "tiny.raw.zst", "zst"),
+    ];
+    let sum = folder.join("tiny.raw.zst.sha256");
+    let text = fs::read_to_string(&sum).with_context(|| sum.display().to_string())?;
+    let sha256 = text.split_whitespace().next().unwrap_or_default();
+    let profile = format!(
+        "name: lab-ignition\nimage: installer-kernel\nmethod: netboot\nos: flatcar\ntemplate: tiny-ignition\n\
+         role: worker\nnetboot:\n  initramfs: [installer-initramfs]\n  arguments: [console=ttyS0, panic=10, \
+         \"lab.image=http://{ADDRESS}:8080/images/{sha256}\"]\ndeliver:\n  url: {{over: https}}\n\
+         disk: {{min_size: 128MiB}}\n"
+    );
+    Ok((images.join("---\n"), profile))
 }
 
 /// The YAML documents below `folder` that have the line `line`.

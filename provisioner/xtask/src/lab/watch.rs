@@ -136,7 +136,7 @@ fn position(view: &MachineView) -> u64 {
             Some((done, total)) if total > 0 => 30 + (done.saturating_mul(40) / total).min(40),
             _ => 30,
         },
-        Phase::Placed => 72,
+        Phase::Placed | Phase::Netbooting => 72,
         Phase::Rebooting | Phase::PoweringOff => 80,
         Phase::Ready => 100,
         Phase::Discovered | Phase::Rejected | Phase::Available | Phase::Failed => 0,

@@ -1,0 +1,7 @@
+//! libFuzzer's door to the target `manifest`.
+#![no_main]
+
+#[path = "../targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::manifest::run(data));
