@@ -14,6 +14,7 @@ mod doctor;
 mod fleet;
 mod fuzz;
 mod install;
+mod os;
 mod place;
 mod postgres;
 mod refusals;

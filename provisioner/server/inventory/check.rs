@@ -59,6 +59,9 @@ impl Check<'_> {
     }
 
     fn machine(&mut self, at: &str, machine: &Hardware, inventory: &Inventory) {
+        for (pointer, message) in machine.network.iter().flat_map(|network| network.problems(&machine.nics)) {
+            self.problem(&format!("{at}/network{pointer}"), message);
+        }
         let owner = format!("machine {}", machine.name);
         self.once("machine name", &machine.name, &owner, &format!("{at}/name"));
         self.identity(at, machine, &owner);

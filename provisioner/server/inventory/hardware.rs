@@ -38,6 +38,9 @@ pub struct Hardware {
     pub quirks: Quirks,
     #[serde(default)]
     pub nics: Vec<Nic>,
+    /// What the node's network must be; none: each NIC with its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<super::network::Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Bmc>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -16,6 +16,7 @@ mod json;
 mod load;
 pub(crate) mod located;
 pub mod matching;
+pub mod network;
 mod oci_reference;
 pub mod password;
 mod problem;

@@ -1,11 +1,12 @@
 //! A NoCloud seed: `user-data`, `meta-data`, `network-config`, checked with cloud-init's own JSON schemas. Other files
 //! are let through; cloud-init does not read them.
 
-use crate::inventory::{Located, Problem, strict, yaml_problem};
+use super::document::{at, check_schema, parse};
+use crate::inventory::Problem;
 use jsonschema::Validator;
 use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
-use std::{path::Path, sync::LazyLock};
+use std::sync::LazyLock;
 
 const USER_DATA: &str = include_str!("schemas/cloud-init/schema-cloud-config-v1.json");
 const NETWORK: &str = include_str!("schemas/cloud-init/schema-network-config-v2.json");
@@ -45,7 +46,7 @@ pub(super) fn validate(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn user_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
+pub(super) fn user_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
     if file.contents.lines().next().map(str::trim_end) != Some("#cloud-config") {
         problems.push(Problem::new(
             format!("{}:1:1", file.name),
@@ -86,54 +87,4 @@ fn network_config(file: &ConfigFile, problems: &mut Vec<Problem>) {
         return;
     }
     check_schema(&NETWORK_SCHEMA, file, inner, &places, around, problems);
-}
-
-/// `around` is the pointer of `value` in the file.
-fn check_schema(
-    schema: &Result<Validator, String>,
-    file: &ConfigFile,
-    value: &Value,
-    places: &Located,
-    around: &str,
-    problems: &mut Vec<Problem>,
-) {
-    let validator = match schema {
-        Ok(validator) => validator,
-        Err(error) => {
-            problems.push(Problem::new(&*file.name, format!("the built-in schema cannot be used: {error}")));
-            return;
-        }
-    };
-    for error in validator.iter_errors(value).take(20) {
-        let pointer = format!("{around}{}", error.instance_path());
-        // Masked, because the value may be a secret.
-        let key = pointer.trim_start_matches('/').replace('/', ".");
-        problems.push(at(file, places, &pointer, format!("{key}: {}", error.masked())));
-    }
-}
-
-fn at(file: &ConfigFile, places: &Located, pointer: &str, message: impl Into<String>) -> Problem {
-    let (line, column) = places.find(pointer);
-    Problem::new(format!("{}:{line}:{column}", file.name), message)
-}
-
-/// The file as one YAML mapping, or a problem.
-fn parse(file: &ConfigFile, problems: &mut Vec<Problem>) -> Option<(Value, Located)> {
-    let read = || -> Result<(Value, Located), serde_saphyr::Error> {
-        Ok((
-            serde_saphyr::from_str_with_options(&file.contents, strict())?,
-            serde_saphyr::from_str_with_options(&file.contents, strict())?,
-        ))
-    };
-    match read() {
-        Ok((value @ Value::Object(_), places)) => Some((value, places)),
-        Ok(_) => {
-            problems.push(Problem::new(format!("{}:1:1", file.name), "not a YAML mapping"));
-            None
-        }
-        Err(error) => {
-            problems.push(yaml_problem(Path::new(&file.name), &error));
-            None
-        }
-    }
 }

@@ -1,7 +1,9 @@
-//! What a template sees: `machine`, `values`, `server`, `role`, `cluster`, `token`, `issued`. docs/templates.md lists it for authors.
+//! What a template sees: `machine`, `values`, `server`, `role`, `cluster`, `network`, `token`, `issued`.
+//! docs/templates.md lists it for authors.
 
+use super::network::Forms;
 use crate::{
-    inventory::{Cluster, Hardware, Nic, Profile, Values},
+    inventory::{Cluster, Hardware, Nic, Profile, Values, network::Network},
     token::Grant,
 };
 use provisioner_wire::{Generation, Mac};
@@ -26,6 +28,7 @@ pub(super) struct Context<'a> {
     machine: Machine<'a>,
     values: Values,
     server: &'a Site,
+    network: Forms,
     role: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<ClusterView<'a>>,
@@ -140,10 +143,15 @@ impl<'a> Context<'a> {
             nics: hardware.nics.iter().map(NicView::new).collect(),
             nic: hardware.primary_nic().map(NicView::new),
         };
+        let network = match &hardware.network {
+            Some(network) => Forms::new(network, true),
+            None => Forms::new(&Network::of_nics(&hardware.nics), false),
+        };
         Self {
             machine,
             values: profile.values_of(hardware),
             server: site,
+            network,
             role: profile.role.as_str(),
             cluster: cluster.map(ClusterView::new),
             token: grant.token.reveal(),

@@ -3,10 +3,19 @@
 //! One file an operating system: its validator, with the place and the system's own words in each error. [`preflight`]
 //! does all of it with a token that opens nothing, before any power change.
 
+mod bottlerocket;
+mod butane;
 mod cloud_init;
 mod context;
+mod document;
+mod ignition;
+mod kairos;
+mod lint;
 pub mod netboot;
+mod netdog;
+mod network;
 pub mod pointer;
+pub mod talos;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
@@ -16,7 +25,7 @@ pub use templates::{ReadError, read_templates};
 use crate::{
     inventory::{Cluster, Hardware, IssuerKind, OperatingSystem, Problem, Profile},
     render::{Rendered, Templates},
-    token::{Grant, k3s, talos},
+    token::{Grant, k3s, talos as talos_secrets},
 };
 use provisioner_wire::{
     Generation,
@@ -37,8 +46,11 @@ pub fn config(
     let files = templates
         .render(profile.template.as_str(), &context, &grant.secrets())
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
-    let config = Config { files: files.into_iter().map(file).collect() };
-    validate(profile.os, &config).map_err(|problems| redacted(problems, grant))?;
+    let mut config = Config { files: files.into_iter().map(file).collect() };
+    finish(profile, hardware, &mut config)
+        .and_then(|()| validate(profile.os, &config))
+        .and_then(|()| linted(profile, hardware, &config))
+        .map_err(|problems| redacted(problems, grant))?;
     Ok(config)
 }
 
@@ -57,12 +69,27 @@ pub fn preflight(
 pub fn dummy(profile: &Profile) -> Grant {
     let control_plane = profile.is_control_plane();
     let names = match profile.token.issuer {
-        IssuerKind::Talos if control_plane => [talos::WORKER, talos::CONTROL_PLANE].concat(),
-        IssuerKind::Talos => talos::WORKER.to_vec(),
+        IssuerKind::Talos if control_plane => [talos_secrets::WORKER, talos_secrets::CONTROL_PLANE].concat(),
+        IssuerKind::Talos => talos_secrets::WORKER.to_vec(),
         IssuerKind::K3s | IssuerKind::Rke2 => k3s::NAMES.to_vec(),
         IssuerKind::Builtin | IssuerKind::Kubernetes | IssuerKind::Webhook => Vec::new(),
     };
     Grant::dummy(&names)
+}
+
+/// From what an operator writes to what the operating system reads: Talos' patches, Butane's YAML.
+fn finish(profile: &Profile, hardware: &Hardware, config: &mut Config) -> Result<(), Vec<Problem>> {
+    match profile.os {
+        OperatingSystem::Talos => talos::patched(config, profile, &hardware.values),
+        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ignition::transpiled(profile.os, config),
+        _ => Ok(()),
+    }
+}
+
+fn linted(profile: &Profile, hardware: &Hardware, config: &Config) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    lint::lint(profile, hardware, config, &mut problems);
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// Whether `os` will take these files. The place of a problem is `FILE:LINE:COLUMN` in the rendered file.
@@ -75,11 +102,10 @@ pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>
     }
     match os {
         OperatingSystem::CloudInit => cloud_init::validate(config, &mut problems),
-        OperatingSystem::Talos
-        | OperatingSystem::Flatcar
-        | OperatingSystem::FedoraCoreos
-        | OperatingSystem::Bottlerocket
-        | OperatingSystem::Kairos => {}
+        OperatingSystem::Talos => talos::validate(config, &mut problems),
+        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ignition::validate(config, &mut problems),
+        OperatingSystem::Bottlerocket => bottlerocket::validate(config, &mut problems),
+        OperatingSystem::Kairos => kairos::validate(config, &mut problems),
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

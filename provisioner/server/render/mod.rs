@@ -1,7 +1,7 @@
 //! PURE. Template files and one context → the text of a machine's config files.
 //!
 //! `templates/machine-config/SET/NAME.KIND.j2` gives the file NAME. KIND says how a value stands in it, so that a value
-//! never becomes structure: `yaml` writes `{{ x }}` as a quoted YAML scalar (lists and maps in flow style), `sh` as one
+//! never becomes structure: `yaml` writes `{{ x }}` as a quoted YAML scalar (lists and maps in flow style), `toml` as a TOML value, `sh` as one
 //! quoted word and makes the file executable, `txt` as it is (text, numbers and booleans only). A name that begins with
 //! `_` is only included by others. Templates reach nothing but the context; they stop when their fuel is spent.
 
@@ -71,7 +71,8 @@ impl Templates {
                 return Err(RenderError {
                     template: name,
                     line: 0,
-                    message: "a template's name is SET/NAME.yaml.j2, NAME.sh.j2 or NAME.txt.j2".to_owned(),
+                    message: "a template's name is SET/NAME.yaml.j2, NAME.toml.j2, NAME.sh.j2 or NAME.txt.j2"
+                        .to_owned(),
                 });
             }
             let partial = file.starts_with('_');
@@ -163,14 +164,16 @@ impl RenderError {
 enum Kind {
     Yaml,
     Shell,
+    Toml,
     Text,
 }
 
 impl Kind {
     fn of(template: &str) -> Option<Self> {
         let file = template.rsplit('/').next().unwrap_or(template);
-        let kind =
-            [Self::Yaml, Self::Shell, Self::Text].into_iter().find(|kind| file.ends_with(kind.suffix()))?;
+        let kind = [Self::Yaml, Self::Shell, Self::Toml, Self::Text]
+            .into_iter()
+            .find(|kind| file.ends_with(kind.suffix()))?;
         (file.len() > kind.suffix().len()).then_some(kind)
     }
 
@@ -178,6 +181,7 @@ impl Kind {
         match self {
             Self::Yaml => ".yaml.j2",
             Self::Shell => ".sh.j2",
+            Self::Toml => ".toml.j2",
             Self::Text => ".txt.j2",
         }
     }
@@ -191,6 +195,7 @@ impl Kind {
         match self {
             Self::Yaml => AutoEscape::Custom("yaml".into()),
             Self::Shell => AutoEscape::Custom("sh".into()),
+            Self::Toml => AutoEscape::Custom("toml".into()),
             Self::Text => AutoEscape::None,
         }
     }
@@ -244,6 +249,7 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
         _ if value.is_undefined() => return Err(ErrorKind::UndefinedError.into()),
         _ if value.is_safe() => return out.write_str(&value.to_string()).map_err(Error::from),
         AutoEscape::Custom(kind) if kind == "yaml" => quote::yaml(value)?,
+        AutoEscape::Custom(kind) if kind == "toml" => quote::toml(value)?,
         AutoEscape::Custom(_) => quote::shell(value)?,
         _ => quote::plain(value)?,
     };

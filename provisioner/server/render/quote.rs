@@ -51,3 +51,31 @@ pub(super) fn plain(value: &Value) -> Result<String, Error> {
 pub(super) fn base64(value: &Value) -> Result<String, Error> {
     plain(value).map(|text| STANDARD.encode(text))
 }
+
+/// A TOML value on one line. TOML has no null.
+pub(super) fn toml(value: &Value) -> Result<String, Error> {
+    let value: serde_json::Value = serde_json::from_str(&json(value)?)
+        .map_err(|_| Error::new(ErrorKind::BadSerialization, "the value cannot be written as TOML"))?;
+    toml_value(&value)
+}
+
+fn toml_value(value: &serde_json::Value) -> Result<String, Error> {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Err(Error::new(ErrorKind::InvalidOperation, "TOML has no null")),
+        Json::Bool(_) | Json::Number(_) => Ok(value.to_string()),
+        // JSON's escapes are TOML's; it only leaves U+007F as it is.
+        Json::String(_) => Ok(value.to_string().replace('\u{7f}', "\\u007f")),
+        Json::Array(items) => {
+            let items: Result<Vec<String>, Error> = items.iter().map(toml_value).collect();
+            Ok(format!("[{}]", items?.join(", ")))
+        }
+        Json::Object(map) => {
+            let entry = |(key, value): (&String, &Json)| {
+                Ok(format!("{} = {}", toml_value(&Json::String(key.clone()))?, toml_value(value)?))
+            };
+            let entries: Result<Vec<String>, Error> = map.iter().map(entry).collect();
+            Ok(format!("{{{}}}", entries?.join(", ")))
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A rendered file read as YAML, with the place of every value, and held against a JSON schema.
+
+use crate::inventory::{Located, Problem, strict, yaml_problem};
+use jsonschema::Validator;
+use provisioner_wire::order::ConfigFile;
+use serde_json::Value;
+use std::path::Path;
+
+/// `around` is the pointer of `value` in the file.
+pub(super) fn check_schema(
+    schema: &Result<Validator, String>,
+    file: &ConfigFile,
+    value: &Value,
+    places: &Located,
+    around: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let validator = match schema {
+        Ok(validator) => validator,
+        Err(error) => {
+            problems.push(Problem::new(&*file.name, format!("the built-in schema cannot be used: {error}")));
+            return;
+        }
+    };
+    for error in validator.iter_errors(value).take(20) {
+        let pointer = format!("{around}{}", error.instance_path());
+        // Masked, because the value may be a secret.
+        let key = pointer.trim_start_matches('/').replace('/', ".");
+        problems.push(at(file, places, &pointer, format!("{key}: {}", error.masked())));
+    }
+}
+
+pub(super) fn at(file: &ConfigFile, places: &Located, pointer: &str, message: impl Into<String>) -> Problem {
+    let (line, column) = places.find(pointer);
+    Problem::new(format!("{}:{line}:{column}", file.name), message)
+}
+
+/// The file as one YAML mapping, or a problem.
+pub(super) fn parse(file: &ConfigFile, problems: &mut Vec<Problem>) -> Option<(Value, Located)> {
+    parse_with(strict, file, problems)
+}
+
+/// The same with `0644` as an octal number, as Butane reads it.
+pub(super) fn parse_octal(file: &ConfigFile, problems: &mut Vec<Problem>) -> Option<(Value, Located)> {
+    let options = || {
+        let mut options = strict();
+        options.legacy_octal_numbers = true;
+        options
+    };
+    parse_with(options, file, problems)
+}
+
+fn parse_with(
+    options: impl Fn() -> serde_saphyr::Options,
+    file: &ConfigFile,
+    problems: &mut Vec<Problem>,
+) -> Option<(Value, Located)> {
+    let read = || -> Result<(Value, Located), serde_saphyr::Error> {
+        Ok((
+            serde_saphyr::from_str_with_options(&file.contents, options())?,
+            serde_saphyr::from_str_with_options(&file.contents, options())?,
+        ))
+    };
+    match read() {
+        Ok((value @ Value::Object(_), places)) => Some((value, places)),
+        Ok(_) => {
+            problems.push(Problem::new(format!("{}:1:1", file.name), "not a YAML mapping"));
+            None
+        }
+        Err(error) => {
+            problems.push(yaml_problem(Path::new(&file.name), &error));
+            None
+        }
+    }
+}
+
+/// Every document of a file, each one mapping, or a problem. Empty documents are left out.
+pub(super) fn parse_all(file: &ConfigFile, problems: &mut Vec<Problem>) -> Vec<(Value, Located)> {
+    let read = || -> Result<Vec<(Value, Located)>, serde_saphyr::Error> {
+        let values: Vec<Value> = serde_saphyr::from_multiple_with_options(&file.contents, strict())?;
+        let places: Vec<Located> = serde_saphyr::from_multiple_with_options(&file.contents, strict())?;
+        Ok(values.into_iter().zip(places).collect())
+    };
+    let mut documents = match read() {
+        Ok(documents) => documents,
+        Err(error) => {
+            problems.push(yaml_problem(Path::new(&file.name), &error));
+            return Vec::new();
+        }
+    };
+    documents.retain(|(value, _)| !value.is_null());
+    for (_, places) in documents.iter().filter(|(value, _)| !value.is_object()) {
+        problems.push(at(file, places, "", "not a YAML mapping"));
+    }
+    documents.retain(|(value, _)| value.is_object());
+    documents
+}
