@@ -162,3 +162,32 @@ fn the_inventory_page_shows_records_that_the_inventory_takes() {
     let read = load(folder.path(), &template_names()).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert!(!read.machines.is_empty() && !read.profiles.is_empty() && !read.images.is_empty());
 }
+
+/// The sample of each operating system's page, with the images that it names declared beside it.
+#[test]
+fn each_system_page_shows_a_profile_that_the_inventory_takes() {
+    let pages = fs::read_dir(repository().join("docs/os")).unwrap().map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let profiles = blocks(&text).into_iter().map(|(_, body)| body).filter(|b| b.contains("\nos: "));
+        for profile in profiles {
+            count += 1;
+            let folder = tempfile::tempdir().unwrap();
+            for kind in ["machines", "profiles", "images"] {
+                fs::create_dir(folder.path().join(kind)).unwrap();
+            }
+            fs::write(folder.path().join("profiles/p.yaml"), &profile).unwrap();
+            let record: serde_json::Value = serde_saphyr::from_str(&profile).unwrap();
+            let beside = record["netboot"]["initramfs"].as_array().cloned().unwrap_or_default();
+            for image in beside.iter().chain([&record["image"]]).map(|name| name.as_str().unwrap()) {
+                let hash = "a".repeat(64);
+                let spec = format!("name: {image}\nsource: {{file: {image}}}\nformat: raw\nsha256: {hash}\n");
+                fs::write(folder.path().join(format!("images/{image}.yaml")), spec).unwrap();
+            }
+            let read = load(folder.path(), &template_names());
+            read.unwrap_or_else(|problems| panic!("{}: {problems:#?}", page.display()));
+        }
+    }
+    assert!(count >= 5, "{count}");
+}
