@@ -113,7 +113,8 @@ fn made(
         raw_size_bytes: declared.raw_size.map(|s| s.0).or(raw.then_some(size_bytes)),
         chunks: None,
     };
-    VerifiedImage { image, file: Some(file) }
+    let file = Some(file);
+    VerifiedImage { image, file }
 }
 
 /// Reads a whole file: what it is and its hashes.

@@ -27,6 +27,12 @@ static DEFINITIONS: LazyLock<Value> = LazyLock::new(|| {
             _ => {}
         }
     }
+    // The schema has the number that Go keeps; what Talos reads and writes is its word.
+    if let Some(action) =
+        schema.pointer_mut("/$defs/network.RoutingRuleConfigV1Alpha1/properties/action/type")
+    {
+        *action = json!(["string", "integer"]);
+    }
     schema.get("$defs").cloned().unwrap_or_default()
 });
 
