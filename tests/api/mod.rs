@@ -13,7 +13,10 @@ mod story;
 use played::{Agent, Hands, PlayedContent};
 use provisioner::{
     clock::Clock,
-    http::{self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder, short_way::ShortWay, tls},
+    http::{
+        self, App, Parts, Settings, auth, fleet::Fleet, listen::Bound, live::Live, script::Builder,
+        short_way::ShortWay, tls,
+    },
     machine::{Machine, Time},
     store::{self, Db},
     workflow::Engine,

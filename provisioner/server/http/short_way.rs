@@ -4,12 +4,7 @@
 //! before the HTTP server proper has the connection. The first request that is anything else (another path, a range, a
 //! condition, a body) goes with the connection to the HTTP server, which answers it and all after it.
 
-use super::{
-    App,
-    by_hash::IMMUTABLE,
-    content::Piece,
-    pace::Later,
-};
+use super::{App, by_hash::IMMUTABLE, content::Piece, pace::Later};
 use axum_server::accept::Accept;
 use httparse::{EMPTY_HEADER, Status};
 use provisioner_wire::chunks::Sha;
@@ -134,7 +129,8 @@ impl Begun {
 
     async fn send(&self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent = self.when_writable(|| Ok(send(&self.stream, bytes, flags | SendFlags::NOSIGNAL)?)).await?;
+            let sent =
+                self.when_writable(|| Ok(send(&self.stream, bytes, flags | SendFlags::NOSIGNAL)?)).await?;
             bytes = bytes.get(sent..).unwrap_or_default();
         }
         Ok(())
@@ -145,7 +141,8 @@ impl Begun {
         while at < size {
             let left = usize::try_from(size - at).unwrap_or(usize::MAX);
             let mut offset = at;
-            let sent = self.when_writable(|| Ok(sendfile(&self.stream, file, Some(&mut offset), left)?)).await?;
+            let sent =
+                self.when_writable(|| Ok(sendfile(&self.stream, file, Some(&mut offset), left)?)).await?;
             if sent == 0 {
                 // Chunks do not shrink; who waits for the rest must not take the next answer for it.
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -199,7 +196,9 @@ fn head(bytes: &[u8]) -> Head {
         _ => return Head::Other,
     };
     let plain = |name: &str| {
-        ["host", "accept", "accept-encoding", "user-agent"].iter().any(|known| name.eq_ignore_ascii_case(known))
+        ["host", "accept", "accept-encoding", "user-agent"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
     };
     let path = request.path.and_then(|path| path.strip_prefix(PATH)).and_then(Sha::from_hex);
     match path {
@@ -238,7 +237,11 @@ impl AsyncRead for Begun {
 }
 
 impl AsyncWrite for Begun {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -107,9 +107,8 @@ async fn serve(config: Config) -> Result<()> {
     let routes = boot_plane6::told_address(http::plain(&app, files.router()), &house.config);
     let (plain_address, secure_address) = (plain.address(), secure.address());
     let short_way = ShortWay::new(&app);
-    parts.spawn(async move {
-        plain.plain_with_chunks(routes, short_way, ending).await.context("plain HTTP")
-    });
+    parts
+        .spawn(async move { plain.plain_with_chunks(routes, short_way, ending).await.context("plain HTTP") });
     boot_plane6::listen(&mut parts, &house, &app, &files, plain_address, &stopped)?;
     let pace = app.fleet().pace.clone();
     parts.spawn(async move {
