@@ -2,6 +2,7 @@
 
 mod cache;
 mod limits;
+mod short_way;
 
 use provisioner::http::listen::Bound;
 use provisioner::pull_through::{Cache, Settings};

@@ -1,6 +1,6 @@
 //! `GET|HEAD /images/{sha256}`, `/images/manifests/{sha256}`, `/images/chunks/{sha256}`: image files and what they were
 //! taken apart into, by their hash, with ranges. What a hash names never changes. Pieces are sent from memory where there
-//! is room, each in its machine's turn.
+//! is room, each in its machine's turn. Most chunks never come here: [`super::short_way`].
 
 use super::{
     App,
