@@ -171,7 +171,7 @@ impl Network {
                 if !(1..=4094).contains(&vlan.id) {
                     say("/vlan/id", "a VLAN's id is 1 to 4094".to_owned());
                 }
-                if !self.links.get(&vlan.on).is_some_and(|below| below.vlan.is_none()) {
+                if self.links.get(&vlan.on).is_none_or(|below| below.vlan.is_some()) {
                     say("/vlan/on", format!("{} is not a link with a MAC or a bond", vlan.on));
                 }
             }

@@ -45,10 +45,7 @@ pub(super) fn validate(file: &ConfigFile, table: &Table<'_>, problems: &mut Vec<
 
 fn one(name: &str, interface: &Table<'_>, version: i64) -> Result<(), String> {
     let fields = keys(interface);
-    let kind = match fields.get("kind") {
-        None => None,
-        Some(kind) => Some(kind.as_str().unwrap_or_default().to_ascii_lowercase()),
-    };
+    let kind = fields.get("kind").map(|kind| kind.as_str().unwrap_or_default().to_ascii_lowercase());
     let own: &[&str] = match kind.as_deref() {
         None => &[],
         Some("bond") => &BOND,
