@@ -70,6 +70,17 @@ fn a_machine_joins_with_a_token_that_is_nowhere_else_and_leaves() {
     until(&site, "ready", || (phase(&site) == "ready").then_some(()));
     until(&site, "revoked", || double.all(Kind::Secret).is_empty().then_some(()));
 
+    // What it was given is what would be rendered now, and a word stands for the token in both.
+    let config = |rest: &str| -> Value {
+        let path = format!("/api/v1/machines/{NAME}/config{rest}");
+        serde_json::from_str(&site.api(reqwest::Method::GET, &path)).unwrap()
+    };
+    let (applied, rendered) = (config("/applied"), config(""));
+    assert!(applied["generation"] == 1 && applied["applied_ms"].is_i64(), "{applied:#}");
+    assert_eq!(applied["files"], rendered["files"]);
+    let text = applied.to_string();
+    assert!(text.contains("REDACTED") && !text.contains(&token), "{text}");
+
     // It leaves before anything is wiped.
     site.api(reqwest::Method::POST, &format!("/api/v1/machines/{NAME}/release"));
     until(&site, "left", || double.all(Kind::Node).is_empty().then_some(()));

@@ -219,3 +219,58 @@ async fn an_index_is_chosen_from_by_architecture_and_a_container_disk_is_opened(
     let error = site.ready(other).await.unwrap_err().to_string();
     assert!(error.contains("nothing for s390x, only for amd64, arm64"), "{error}");
 }
+
+fn openssl(folder: &std::path::Path, line: &str) {
+    let done = Command::new("openssl").args(line.split(' ')).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// What `cosign sign --key` leaves in a registry; the key's public half.
+fn sign(registry: &Registry, digest: &str) -> String {
+    let folder = registry.folder.path();
+    openssl(folder, "ecparam -name prime256v1 -genkey -noout -out key");
+    openssl(folder, "ec -in key -pubout -out key.pub");
+    let payload = json!({"critical": {"identity": {"docker-reference": "registry.example/os/disk"},
+        "image": {"docker-manifest-digest": digest}, "type": "cosign container image signature"}, "optional": null});
+    let payload = payload.to_string();
+    fs::write(folder.join("payload"), &payload).unwrap();
+    openssl(folder, "dgst -sha256 -sign key -out payload.der payload");
+    openssl(folder, "base64 -A -in payload.der -out payload.sig");
+    let mut layer =
+        registry.push(payload.as_bytes(), "application/vnd.dev.cosign.simplesigning.v1+json", None);
+    let signature = fs::read_to_string(folder.join("payload.sig")).unwrap();
+    layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
+    registry.tag(&format!("{}.sig", digest.replace(':', "-")), &registry.artifact(&[layer]));
+    fs::read_to_string(folder.join("key.pub")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_found_beside_its_artifact_and_wanted_also_later() {
+    let registry = Registry::start(false);
+    let bytes = contents(100_000);
+    let layer = registry.push(&bytes, "application/octet-stream", Some("node.raw"));
+    let digest = registry.tag("v1", &registry.artifact(&[layer]));
+    let site = site(&registry, None);
+    // Unsigned, and nobody minds.
+    site.ready(registry.image(":v1")).await.unwrap();
+    let key = sign(&registry, &digest);
+    let mut signed = registry.image(":v1");
+    signed["signature"] = json!({"cosign": {"key": key}});
+    assert_eq!(site.ready(signed.clone()).await.unwrap().sha256(), sha256(&bytes));
+    // By another key it is refused, also where all of it is here already.
+    openssl(registry.folder.path(), "ecparam -name prime256v1 -genkey -noout -out other");
+    openssl(registry.folder.path(), "ec -in other -pubout -out other.pub");
+    let other = fs::read_to_string(registry.folder.path().join("other.pub")).unwrap();
+    signed["signature"] = json!({"cosign": {"key": other}});
+    let error = site.ready(signed.clone()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("signature.cosign") && error.contains("not of its payload by this key"),
+        "{error}"
+    );
+    // Nobody has signed this one.
+    let layer = registry.push(&contents(90_000), "application/octet-stream", Some("node.raw"));
+    registry.tag("v2", &registry.artifact(&[layer]));
+    signed["source"] = registry.image(":v2")["source"].clone();
+    let error = site.ready(signed).await.unwrap_err().to_string();
+    assert!(error.contains(".sig: answered 404"), "{error}");
+}

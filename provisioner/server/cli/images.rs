@@ -25,6 +25,7 @@ pub enum Images {
 
 From a registry: source: {oci: registry.example/os/flatcar:stable}; from the server's images folder: source: {file: x.raw}.")]
     Add {
+        /// YAML or JSON; `name` in it is the image's.
         #[arg(long, short, value_name = "FILE")]
         file: PathBuf,
         /// Only declare it; the server goes on by itself.

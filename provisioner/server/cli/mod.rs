@@ -6,6 +6,7 @@ mod cache;
 mod capture;
 mod certificates;
 mod client;
+mod configs;
 mod events;
 mod explain;
 mod images;
@@ -117,6 +118,9 @@ enum Command {
     /// Operating system images, and how far the server is with them.
     #[command(subcommand)]
     Image(images::Images),
+    /// What a machine is given, and what has changed since.
+    #[command(subcommand)]
+    Config(configs::Configs),
     /// Running and last workflows.
     #[command(subcommand)]
     Workflow(Workflows),
@@ -306,6 +310,7 @@ async fn dispatch(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Profile(what) => records::run(client, records::Kind::Profile, what).await,
         Command::Cluster(what) => records::run(client, records::Kind::Cluster, what).await,
         Command::Image(what) => images::run(client, what).await,
+        Command::Config(what) => configs::run(client, what).await,
         Command::Workflow(what) => workflows::run(client, what).await,
         Command::Provision { machine, profile, despite_rogue, wait } => {
             let body = serde_json::json!({ "profile": profile });

@@ -2,7 +2,7 @@
 //! HMAC to the key that won the claim of the machine's live boot id.
 
 use super::{
-    App,
+    App, api,
     boot::fresh,
     certificates,
     content::Unrendered,
@@ -223,6 +223,7 @@ pub async fn config(State(app): State<App>, spoken: Spoken) -> Result<Json<Seale
         config_hash: rendered.config_hash,
     };
     spoken.submit(&app, &event).await?;
+    api::configs::keep(&app, machine).await;
     seal(&spoken, &rendered.config, generation)
 }
 

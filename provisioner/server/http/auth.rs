@@ -72,6 +72,8 @@ pub const RULES: &[(Method, &str, Role)] = &[
     (Method::POST, "/api/v1/machines/{name}/inspect", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/cancel", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/despite-rogue", Role::Operator),
+    (Method::GET, "/api/v1/machines/{name}/config", Role::Viewer),
+    (Method::GET, "/api/v1/machines/{name}/config/applied", Role::Viewer),
     (Method::POST, "/api/v1/machines/{name}/retry", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/approve", Role::Operator),
     (Method::POST, "/api/v1/machines/{name}/reject", Role::Operator),

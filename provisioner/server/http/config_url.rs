@@ -6,7 +6,7 @@
 //! from one that was read to its end by somebody else. Refusals that give out nothing do not count.
 
 use super::{
-    App,
+    App, api,
     boot::Door,
     content::{Rendered, Unrendered},
     error::{ApiError, Path, Result, accepted},
@@ -223,6 +223,7 @@ async fn render(
     };
     // Refused where somebody else has asked meanwhile, or the workflow was cancelled: then nothing leaves.
     accepted(app.engine().submit(machine.id, &event).await?).map_err(gone_for)?;
+    api::configs::keep(app, machine).await;
     Ok(rendered.config)
 }
 

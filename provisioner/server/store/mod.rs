@@ -5,6 +5,7 @@
 //! identities are TEXT and times are epoch milliseconds, so that both order and compare them alike.
 
 pub mod api_tokens;
+pub mod applied_configs;
 pub mod audit;
 pub mod declared;
 pub mod events;
@@ -151,6 +152,7 @@ impl Tx {
 pub fn statements() -> Vec<&'static str> {
     [
         api_tokens::STATEMENTS,
+        applied_configs::STATEMENTS,
         audit::STATEMENTS,
         declared::STATEMENTS,
         events::STATEMENTS,

@@ -2,6 +2,7 @@
 //! handlers; `openapi.json` in the repository is a copy that a test compares.
 
 pub mod boot_plane;
+pub mod configs;
 pub mod declared;
 pub mod events;
 pub mod explain;
@@ -65,6 +66,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(machines::events))
         .routes(routes!(machines::audit))
         .routes(routes!(machines::log))
+        .routes(routes!(configs::rendered))
+        .routes(routes!(configs::applied))
         .routes(routes!(workflows::provision))
         .routes(routes!(workflows::release))
         .routes(routes!(workflows::inspect))

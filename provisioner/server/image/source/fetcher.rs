@@ -158,7 +158,8 @@ impl Fetcher {
     pub async fn fetch(&self, declared: &ImageDeclaration, progress: &Progress) -> Result<(), NotFetched> {
         let one = self.turn(declared);
         let _alone = one.lock().await;
-        if self.local(declared).is_some() {
+        let signed = |here: &Local| !wants_signatures(declared) || !here.signatures.is_empty();
+        if self.local(declared).as_ref().is_some_and(signed) {
             return Ok(());
         }
         match (&declared.source, &declared.sha256) {
@@ -199,6 +200,13 @@ impl Fetcher {
         let access = self.registries.get(reference.registry()).unwrap_or(&self.open);
         let registry = Registry::new(&self.client, access, reference);
         let pin = match self.pin(declared, reference) {
+            Some(pin) if pin.signatures.is_empty() && wants_signatures(declared) => {
+                // Declared anew with a policy: the digest stays what it was.
+                let signatures = signatures(declared, &registry, &pin.manifest).await?;
+                let pin = Pin { signatures, ..pin };
+                self.keep(declared, &pin)?;
+                pin
+            }
             Some(pin) => pin,
             None => {
                 let pin = self.resolve(declared, reference, &registry).await?;
@@ -206,6 +214,9 @@ impl Fetcher {
                 pin
             }
         };
+        if self.path_of(&pin).is_file() {
+            return Ok(());
+        }
         let to = self.folder.join(&pin.layer);
         self.room(pin.layer_bytes, &to)?;
         // The pass is of this repository: asked for with the manifest, as the pin may be old.
@@ -344,6 +355,11 @@ fn architecture(declared: &ImageDeclaration) -> String {
     declared.architecture.as_ref().map_or("amd64", |a| a.as_str()).to_owned()
 }
 
+/// Whether the declaration leaves it to the registry to have cosign's signatures.
+fn wants_signatures(declared: &ImageDeclaration) -> bool {
+    matches!(&declared.signature, Some(SignaturePolicy::Cosign(cosign)) if cosign.signature.is_none())
+}
+
 /// Those that cosign keeps beside an artifact, where the declaration asks for them.
 async fn signatures(
     declared: &ImageDeclaration,
@@ -351,7 +367,7 @@ async fn signatures(
     digest: &str,
 ) -> Result<Vec<RegistrySignature>, RegistryError> {
     const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-    if !matches!(declared.signature, Some(SignaturePolicy::Cosign(_))) {
+    if !wants_signatures(declared) {
         return Ok(Vec::new());
     }
     let (manifest, _) = registry.manifest(&format!("{}.sig", digest.replace(':', "-"))).await?;

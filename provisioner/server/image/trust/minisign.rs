@@ -55,5 +55,6 @@ pub(super) fn check(policy: &Minisign, signature: &str, file: &Path) -> Result<(
 fn shown_id(base64: &str) -> String {
     let bytes = STANDARD.decode(base64.trim()).unwrap_or_default();
     let id = bytes.get(2..10).and_then(|id| id.first_chunk::<8>()).copied().unwrap_or_default();
-    format!("{:016X}", u64::from_le_bytes(id))
+    // As minisign writes it: without leading zeros.
+    format!("{:X}", u64::from_le_bytes(id))
 }
