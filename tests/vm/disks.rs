@@ -57,13 +57,13 @@ fn a_machine_with_1_gib_writes_an_image_of_8_gib_and_keeps_its_lease() {
     let mut spec = machine(folder.path(), Firmware::Bios);
     spec.disk_bytes = 9 << 30;
     spec.memory_mib = 1024;
-    // A minute, for holes count too: the lease is renewed meanwhile.
+    // A minute and more, for holes count too: the lease is renewed meanwhile, at half of its time.
     spec.disk_write_rate = 150 << 20;
     let ways = Ways {
         image: Some("large"),
         images: Some(images),
         dhcp: Some(
-            "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nlease_seconds = 60\nnetwork = \"10.88.0.0/24\"\n\
+            "[[dhcp]]\ninterface = \"br0\"\n[[dhcp.subnets]]\nlease_seconds = 100\nnetwork = \"10.88.0.0/24\"\n\
              pools = [[\"10.88.0.200\", \"10.88.0.250\"]]\nrouter = \"10.88.0.1\"\n",
         ),
         ..Ways::default()
@@ -78,7 +78,7 @@ fn a_machine_with_1_gib_writes_an_image_of_8_gib_and_keeps_its_lease() {
     assert!(written.unwrap().is_some(), "{:#}\n{}", house.machine(), vm.serial().unwrap());
     // Log lines come after the result, with the next word of the agent.
     let mut log = String::new();
-    let told = until(patience(30), || {
+    let told = until(patience(120), || {
         log = house.get("/api/v1/machines/node/log").to_string();
         Ok(peak_mib(&log))
     });
