@@ -273,6 +273,7 @@ impl Sign {
     /// One word for the timeline.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Dhcp(packet) if packet.is_v6() => "dhcpv6",
             Self::Dhcp(_) => "dhcp",
             Self::Transfer(_) => "tftp",
             Self::Fetch(_) => "http",
@@ -311,8 +312,7 @@ impl fmt::Display for Sign {
 
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = if self.is_v6() { "dhcpv6 " } else { "" };
-        write!(f, "{over}{} from {}", self.message, self.who)?;
+        write!(f, "{} from {}", self.message, self.who)?;
         if self.port != 67 && !self.is_v6() {
             write!(f, " on port {}", self.port)?;
         }
@@ -333,8 +333,14 @@ impl fmt::Display for Packet {
             Answer::Offer { ip: None, boot: b } | Answer::Ack { ip: None, boot: b } if !self.is_v6() => {
                 write!(f, "; told on port {} without an address: {}", self.port, boot(b))
             }
-            Answer::Offer { ip: given, boot: b } => write!(f, "; offered {}, {}", ip(given), boot(b)),
-            Answer::Ack { ip: given, boot: b } => write!(f, "; acknowledged {}, {}", ip(given), boot(b)),
+            Answer::Offer { ip: given, boot: b } => {
+                let word = if self.is_v6() { "advertised" } else { "offered" };
+                write!(f, "; {word} {}, {}", ip(given), boot(b))
+            }
+            Answer::Ack { ip: given, boot: b } => {
+                let word = if self.is_v6() { "replied" } else { "acknowledged" };
+                write!(f, "; {word} {}, {}", ip(given), boot(b))
+            }
             Answer::Nak { reason } => write!(f, "; refused: {reason}"),
             Answer::Nothing { reason } => write!(f, "; not answered: {reason}"),
             Answer::NoAddress { reason } => write!(f, "; told that there is no address for it: {reason}"),
