@@ -26,7 +26,7 @@ async fn comes_whole(ways: &[Way]) -> Vec<String> {
     fs::write(plain.folder.path().join("i.img"), &bytes).unwrap();
     let same = plain.ready(json!({"source": {"file": "i.img"}, "sha256": sha256(&bytes)})).await.unwrap();
     assert!(ready.root().is_some() && ready.root() == same.root(), "{ways:?}");
-    assert_eq!(site.images.taken("i").phase, Phase::Ready);
+    assert_eq!(site.images.taken(&declaration(image(&bytes, &[&mirror]))).phase, Phase::Ready);
     assert_eq!(site.fetched(), [(sha256(&bytes), LENGTH as u64)], "{ways:?}");
     mirror.seen()
 }
@@ -36,9 +36,9 @@ async fn refused(ways: &[Way], more: Value) -> String {
     let mirror = Liar::new(&bytes, ways);
     let mut spec = image(&bytes, &[&mirror]);
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let error = site.ready(spec).await.unwrap_err();
+    let error = site.ready(spec.clone()).await.unwrap_err();
     assert!(matches!(error, ImageError::Fetch { .. }), "{error}");
-    assert_eq!(site.images.taken("i").error, Some(error.to_string()));
+    assert_eq!(site.images.taken(&declaration(spec)).error, Some(error.to_string()));
     assert!(!site.fetched().iter().any(|(name, _)| *name == sha256(&bytes)), "half a file counts as whole");
     error.to_string()
 }
@@ -165,7 +165,7 @@ async fn damaged_chunks_are_found_and_made_again() {
     let mirror = Liar::new(&bytes, &[Way::Honest]);
     let spec = image(&bytes, &[&mirror]);
     site.ready(spec.clone()).await.unwrap();
-    let root = site.images.taken("i").root.unwrap();
+    let root = site.images.taken(&declaration(spec.clone())).root.unwrap();
     let clean = site.images.recheck(&declaration(spec.clone())).await.unwrap();
     assert_eq!((clean.chunks, clean.damaged.len()), (3, 0));
     let chunks: Vec<_> = walk(&site.folder.path().join("chunks"));
@@ -175,8 +175,12 @@ async fn damaged_chunks_are_found_and_made_again() {
     fs::remove_file(&chunks[1]).unwrap();
     let checked = site.images.recheck(&declaration(spec.clone())).await.unwrap();
     assert_eq!(checked.damaged.len(), 2);
-    let healed = site.images.recheck(&declaration(spec)).await.unwrap();
-    assert_eq!((healed.damaged.len(), site.images.taken("i").root), (0, Some(root)));
+    let healed = site.images.recheck(&declaration(spec.clone())).await.unwrap();
+    assert_eq!((healed.damaged.len(), site.images.taken(&declaration(spec.clone())).root), (0, Some(root)));
+    // Declared otherwise, nothing is known of it yet.
+    let mut other = spec;
+    other["size"] = json!(LENGTH);
+    assert_eq!(site.images.taken(&declaration(other)).phase, Phase::Declared);
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

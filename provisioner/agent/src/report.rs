@@ -48,6 +48,11 @@ impl Reporter {
     }
 }
 
+/// Sends what was not sent yet, at once: with the agent's last word its claim ends, and later lines are refused.
+pub fn send_lines(server: &Server, log: &Log, generation: Generation) {
+    send(server, log, generation, None);
+}
+
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use crate::{
     log::Log,
     patience::Patience,
     place::{self, KernelMounts, Mounts, PlaceError},
-    report::Reporter,
+    report::{self, Reporter},
     server::{Server, ServerError},
 };
 use provisioner_wire::{
@@ -220,6 +220,7 @@ impl Agent<'_> {
         let (Order::Reboot { reason } | Order::PowerOff { reason }) = order else {
             return Ok(ended(String::new()));
         };
+        report::send_lines(self.server, self.log, self.generation);
         self.tell(order, Outcome::Done { read_back_sha256: None }, Vec::new())?;
         rustix::fs::sync();
         Ok(ended(reason.clone()))

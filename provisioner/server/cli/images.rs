@@ -112,21 +112,15 @@ async fn list(client: &Client) -> Result<(), Failure> {
     records::show_list(client, &columns, &all)
 }
 
-/// What was just declared may still stand as it was before: the server looks every two seconds.
-const SEEN_WITHIN: u32 = 8;
-
 /// Until it is ready, with a bar for people.
 async fn wait(client: &Client, name: &str) -> Result<(), Failure> {
     let bar = bar(client);
-    let mut old = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let state: Value = client.get(&path(name, "/state")).await?;
         let number = |key| state.get(key).and_then(Value::as_u64);
         let phase = state.get("phase").and_then(Value::as_str).unwrap_or_default();
-        old += 1;
         match phase {
-            "ready" | "failed" if old < SEEN_WITHIN => {}
             "ready" => {
                 bar.finish_and_clear();
                 return ready(client, name, &state);
@@ -137,7 +131,6 @@ async fn wait(client: &Client, name: &str) -> Result<(), Failure> {
                 return Err(Failure::Failed(error.to_owned()));
             }
             _ => {
-                old = SEEN_WITHIN;
                 bar.set_message(said(phase).to_owned());
                 bar.set_length(number("of").unwrap_or(0));
                 bar.set_position(number("done").unwrap_or(0));

@@ -82,7 +82,7 @@ pub struct Images {
     /// None: only files of the folder.
     fetcher: Option<Fetcher>,
     /// By name, of those that were asked for since the start.
-    progress: Mutex<BTreeMap<String, Progress>>,
+    progress: Mutex<BTreeMap<String, (ImageDeclaration, Progress)>>,
     trust: Arc<Trust>,
     /// One image is taken in at a time: that uses all cores.
     taking_in: tokio::sync::Mutex<()>,
@@ -125,19 +125,23 @@ impl Images {
         self.fetcher.as_ref()
     }
 
-    /// How far the image of this name is.
-    pub fn taken(&self, name: &str) -> Taken {
-        self.progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .map(Progress::now)
-            .unwrap_or_default()
+    /// How far the image is, as it is declared here. One that was declared otherwise before has not begun.
+    pub fn taken(&self, declared: &ImageDeclaration) -> Taken {
+        let all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(declared.name.as_str()).filter(|(of, _)| of == declared);
+        known.map(|(_, progress)| progress.now()).unwrap_or_default()
     }
 
     fn progress(&self, declared: &ImageDeclaration) -> Progress {
         let mut all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(name(declared)).or_default().clone()
+        match all.get(declared.name.as_str()) {
+            Some((of, progress)) if of == declared => progress.clone(),
+            _ => {
+                let progress = Progress::default();
+                all.insert(name(declared), (declared.clone(), progress.clone()));
+                progress
+            }
+        }
     }
 
     pub fn chunks(&self) -> Option<&Arc<ChunkStore>> {

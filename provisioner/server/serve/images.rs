@@ -80,7 +80,7 @@ async fn one(db: &Db, name: &str) -> Result<ImageDeclaration, String> {
 
 pub async fn state(db: &Db, images: &Images, name: &str) -> Result<ImageState, String> {
     let image = one(db, name).await?;
-    let taken = images.taken(name);
+    let taken = images.taken(&image);
     let root = taken.root.as_deref().and_then(Sha::from_hex);
     let manifest = images.chunks().zip(root).and_then(|(chunks, root)| chunks.manifest(&root).ok());
     let packed = |m: &provisioner_wire::chunks::Manifest| {
@@ -100,16 +100,17 @@ pub async fn verify(db: &Db, images: &Images, name: &str) -> Result<ImageCheck, 
     Ok(ImageCheck { chunks: checked.chunks, bytes: checked.bytes, damaged: checked.damaged })
 }
 
-/// Removes what neither a declaration nor a running workflow names. Not while a declared image is not ready: its chunks
-/// may be half of what is there.
+/// Removes what neither a declaration nor a running workflow names. Not while a declared image is being taken in: its
+/// chunks may be half of what is there.
 pub async fn collect(db: &Db, images: &Images, dry_run: bool) -> Result<ImagesRemoved, String> {
     let text = |error: store::StoreError| error.to_string();
     let all = declared(db).await.map_err(text)?;
     let mut wanted = HashSet::new();
     for image in &all {
-        let taken = images.taken(image.name.as_str());
-        if taken.phase != Phase::Ready {
-            return Err(format!("image {} is not ready", image.name));
+        let taken = images.taken(image);
+        // What failed has nothing to lose: it may be the cache's limit that it failed for.
+        if !matches!(taken.phase, Phase::Ready | Phase::Failed) {
+            return Err(format!("image {} is still being taken in", image.name));
         }
         wanted.extend(taken.root.as_deref().and_then(Sha::from_hex));
     }

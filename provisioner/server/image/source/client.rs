@@ -10,7 +10,7 @@ use reqwest::{
 };
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -162,9 +162,15 @@ fn told(url: &Url, source: reqwest::Error) -> AskError {
     AskError::Http { url: shown(url), source: source.without_url() }
 }
 
-/// A socket can be bound to it: it is this host's. Nothing is sent to find out.
+/// A socket can be bound to it: it is this host's. Nothing is sent to find out. Where the kernel lets sockets be bound to
+/// anybody's address (`ip_nonlocal_bind`, as for virtual addresses), that says nothing.
 fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    // Of no host: RFC 5737, RFC 3849.
+    let nobody: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    UdpSocket::bind((ip, 0)).is_ok() && UdpSocket::bind((nobody, 0)).is_err()
 }
 
 /// Resolves, and gives back only addresses that were checked.
