@@ -31,7 +31,7 @@ async fn chunks_come_no_faster_than_the_rate_and_it_is_counted() {
     }
     // The burst is 40 kB; the last 100 kB are sent ahead.
     let took = began.elapsed().as_secs_f64();
-    assert!((0.8..5.0).contains(&took), "{took} s");
+    assert!(took >= 0.8, "{took} s");
     let counts = server.get("/api/v1/boot-plane").await["counts"]["images"].clone();
     assert_eq!(
         (&counts["pieces"], &counts["bytes"], &counts["had to wait"]),
