@@ -40,13 +40,12 @@ fn two_machines_behind_a_cache_cost_the_server_one_image() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cache = runtime.block_on(cache_before(&upstream.address, folder.path(), 1 << 30));
-    // A cache is asked once for a piece: where that goes wrong on a busy machine, the server is asked.
-    let direct = install(&raw, through(&raw, &[&cache]));
-    assert!(direct <= 3, "the server was asked for {direct} chunks");
+    // This server closes each connection after its answer and does not say so: the cache asks again.
+    assert_eq!(install(&raw, through(&raw, &[&cache])), 0);
     let once = requests(&upstream);
-    let direct = install(&raw, through(&raw, &[&cache]));
-    assert!(direct <= 3, "the server was asked for {direct} chunks");
-    assert!(requests(&upstream) <= once + direct, "the second machine cost the server something");
+    assert!(once >= plan(&raw).pieces.len());
+    assert_eq!(install(&raw, through(&raw, &[&cache])), 0);
+    assert_eq!(requests(&upstream), once, "the second machine cost the server something");
     // The server goes away; what the cache has is enough for a third.
     drop(upstream);
     assert_eq!(install(&raw, through(&raw, &[&cache])), 0);

@@ -145,6 +145,10 @@ impl Cache {
 
     /// From the disk, else from the server; then it is in memory, and on the disk.
     async fn bring(&self, folder: &str, piece: Sha) -> Result<Bytes, Trouble> {
+        // Another flight may have landed between the look that found nothing and this one's start.
+        if let Some(bytes) = self.hot.get(&piece) {
+            return Ok(bytes);
+        }
         if let Some(size) = self.shelf.size(&piece) {
             let room = self.room(usize::try_from(size).unwrap_or(usize::MAX)).await?;
             let shelf = Arc::clone(&self.shelf);

@@ -8,10 +8,12 @@ use std::{
 };
 
 /// More than any manifest of a disk of a terabyte, or any chunk, has.
-const PIECE_MAX: u64 = 96 << 20;
+const PIECE_MAX: usize = 96 << 20;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longest silence. The server itself may let a request wait for its turn.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A kept connection may be closed by the server just as it is used again, and the next one too.
+const TRIES: usize = 3;
 
 /// Why there is no such piece to be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,28 +72,37 @@ impl Upstream {
     /// The bytes of `piece` from below `folder` (`chunks` or `manifests`), and no others.
     pub(super) async fn fetch(&self, folder: &str, piece: &Sha) -> Result<Vec<u8>, Trouble> {
         let url = format!("{}/{folder}/{piece}", self.base);
-        let mut answer = match self.client.get(&url).send().await {
-            Ok(answer) => answer,
-            Err(error) => return Err(self.lost(url, &error)),
+        let mut tries = 1;
+        let (status, bytes) = loop {
+            match self.read(&url).await {
+                Ok(answer) => break answer,
+                // A server that nobody reaches is not there a moment later either; the machine can ask it itself.
+                Err(error) if tries == TRIES || error.is_connect() || error.is_timeout() => {
+                    return Err(self.lost(url, &error));
+                }
+                Err(_) => tries += 1,
+            }
         };
         self.found();
-        let status = answer.status().as_u16();
         if status != 200 {
             return Err(Trouble::Refused { url, status });
         }
-        let mut bytes = Vec::new();
-        loop {
-            match answer.chunk().await {
-                Ok(Some(part)) => bytes.extend_from_slice(&part),
-                Ok(None) => break,
-                Err(error) => return Err(self.lost(url, &error)),
-            }
-            if bytes.len() as u64 > PIECE_MAX {
-                return Err(Trouble::WrongBytes { url });
-            }
-        }
         // The machine that asked waits meanwhile: a chunk takes half a millisecond.
         if Sha::of(&bytes) == *piece { Ok(bytes) } else { Err(Trouble::WrongBytes { url }) }
+    }
+
+    /// Status and body; a body that is longer than any piece is cut there.
+    async fn read(&self, url: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
+        let mut answer = self.client.get(url).send().await?;
+        let status = answer.status().as_u16();
+        let mut bytes = Vec::new();
+        while status == 200 && bytes.len() <= PIECE_MAX {
+            match answer.chunk().await? {
+                Some(part) => bytes.extend_from_slice(&part),
+                None => break,
+            }
+        }
+        Ok((status, bytes))
     }
 
     fn lost(&self, url: String, error: &reqwest::Error) -> Trouble {
