@@ -20,7 +20,7 @@ fn grant() -> Grant {
     Grant::from(PlainToken::new(TOKEN))
 }
 
-fn machine(values: Value, labels: Value) -> Hardware {
+pub(super) fn machine(values: Value, labels: Value) -> Hardware {
     serde_json::from_value(json!({
         "name": "node-1",
         "uuid": "88000000-0000-4000-8000-000000000007",
@@ -61,7 +61,7 @@ fn profile(os: &str, role: &str) -> Profile {
     .unwrap()
 }
 
-fn render(os: &str, role: &str, machine: &Hardware) -> Config {
+pub(super) fn render(os: &str, role: &str, machine: &Hardware) -> Config {
     let site = Site {
         phone_home_url: "https://10.88.0.1:8443/node/v1/ready".into(),
         phone_home_http_url: "http://10.88.0.1:8080/node/v1/ready".into(),

@@ -1,6 +1,7 @@
 //! Child processes that cannot be forgotten: a failed one says what it wrote, a daemon ends with its owner.
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -69,7 +70,11 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    has_workers: bool,
 }
+
+/// For a process that ends its workers.
+const WORKERS_WITHIN: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Starts `command`; its output and errors go to `log`, made anew.
@@ -83,7 +88,14 @@ impl Daemon {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("{shown}: cannot be started; is its package installed?"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), has_workers: false })
+    }
+
+    /// It has workers that only itself can end: it is asked to (SIGTERM) before it is killed.
+    #[must_use]
+    pub fn with_workers(mut self) -> Self {
+        self.has_workers = true;
+        self
     }
 
     pub fn id(&self) -> u32 {
@@ -135,6 +147,12 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if self.has_workers
+            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+            && kill_process(pid, Signal::TERM).is_ok()
+        {
+            let _ = self.wait(WORKERS_WITHIN);
+        }
         // It may have ended by itself; either way it is gone after this.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -163,6 +181,20 @@ mod tests {
         assert!(Path::new(&stat).exists());
         drop(daemon);
         assert!(!Path::new(&stat).exists());
+    }
+
+    #[test]
+    fn a_daemon_with_workers_may_end_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, told) = (folder.path().join("log"), folder.path().join("told"));
+        let script =
+            format!("trap 'touch {}; exit' TERM; echo up; while :; do sleep 0.05; done", told.display());
+        let mut daemon =
+            Daemon::start("master", Command::new("sh").args(["-c", &script]), &log).unwrap().with_workers();
+        let up = || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("up"));
+        daemon.wait_ready(Duration::from_secs(20), up).unwrap();
+        drop(daemon);
+        assert!(told.exists());
     }
 
     #[test]

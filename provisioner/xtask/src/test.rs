@@ -85,6 +85,7 @@ fn install(project: &Project) -> Result<()> {
     packages::ensure(packages::ASSETS)?;
     packages::ensure(packages::LAB)?;
     packages::ensure(packages::SECURE_BOOT)?;
+    packages::ensure(packages::COREOS_INSTALLER)?;
     for tool in [tools::DENY, tools::MACHETE, tools::NEXTEST] {
         tools::cargo_tool(project, tool)?;
     }
@@ -118,6 +119,10 @@ fn vm_tests(project: &Project) -> Result<()> {
         (RUNNER, OsString::from(runner)),
         ("PROVISIONER_ASSETS", project.assets().root().as_os_str().to_owned()),
         ("PROVISIONER_PYTHON", tools::python(project)?.into_os_string()),
+        (
+            "PROVISIONER_COREOS_INSTALLER",
+            tools::cargo_tool(project, tools::COREOS_INSTALLER)?.into_os_string(),
+        ),
     ];
     let threads =
         std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)).to_string();

@@ -91,7 +91,7 @@ fn serve(project: &Project, image: &Image) -> Result<Daemon> {
     fs::write(&config, text).with_context(|| config.display().to_string())?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(&folder).arg("-c").arg(&config).args(["-e", "stderr"]);
-    let mut daemon = Daemon::start("nginx", &mut command, &folder.join("nginx.log"))?;
+    let mut daemon = Daemon::start("nginx", &mut command, &folder.join("nginx.log"))?.with_workers();
     let url = format!("{SERVED}/manifests/{}", image.root);
     daemon.wait_ready(Duration::from_secs(20), || process::run("curl", ["-sfI", &url]).is_ok())?;
     Ok(daemon)

@@ -62,7 +62,7 @@ pub fn start(
     let theirs = free_address()?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(folder).arg("-c").arg(nginx(folder, theirs)?).args(["-e", "stderr"]);
-    let mut daemon = Daemon::start("nginx", &mut command, &folder.join("nginx.log"))?;
+    let mut daemon = Daemon::start("nginx", &mut command, &folder.join("nginx.log"))?.with_workers();
     daemon.wait_ready(READY_WITHIN, || TcpStream::connect(theirs).is_ok())?;
     Ok([ours, Server { address: theirs, daemon }])
 }
