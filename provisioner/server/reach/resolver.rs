@@ -15,10 +15,10 @@ use url::Host;
 
 /// An address that is not connected to. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{host}: {ip} {why}; the site can allow it in fetch.allow")]
+#[error("{}{ip} {why}; the site can allow it in fetch.allow", host.as_ref().map(|h| format!("{h}: ")).unwrap_or_default())]
 pub struct Refused {
-    /// As in the URL.
-    pub host: String,
+    /// The name that led to it.
+    pub host: Option<String>,
     pub ip: IpAddr,
     pub why: Denied,
 }
@@ -74,14 +74,14 @@ impl Reach {
     /// Whether the URL may be asked, where its host is an address and no name.
     pub fn literal(&self, url: &Url) -> Result<(), Refused> {
         match url.host() {
-            Some(Host::Ipv4(ip)) => self.check(&ip.to_string(), ip.into()),
-            Some(Host::Ipv6(ip)) => self.check(&format!("[{ip}]"), ip.into()),
+            Some(Host::Ipv4(ip)) => self.check(None, ip.into()),
+            Some(Host::Ipv6(ip)) => self.check(None, ip.into()),
             _ => Ok(()),
         }
     }
 
-    fn check(&self, host: &str, ip: IpAddr) -> Result<(), Refused> {
-        self.rules.check(ip, is_own).map_err(|why| Refused { host: host.to_owned(), ip, why })
+    fn check(&self, host: Option<&str>, ip: IpAddr) -> Result<(), Refused> {
+        self.rules.check(ip, is_own).map_err(|why| Refused { host: host.map(str::to_owned), ip, why })
     }
 }
 
@@ -92,7 +92,7 @@ impl Resolve for Reach {
             let found: Vec<SocketAddr> = reach.names.resolve(name).await?.collect();
             // One that is denied denies the name: whoever mixes them means no good.
             for address in &found {
-                reach.check(&host, address.ip())?;
+                reach.check(Some(&host), address.ip())?;
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
