@@ -17,11 +17,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("token", &["machine"]),
     ("inventory", &["machine"]),
     ("os", &["machine", "inventory", "render", "token"]),
-    ("image", &["machine", "inventory"]),
+    ("reach", &[]),
+    ("image", &["machine", "inventory", "reach"]),
     ("bmc", &["machine"]),
     ("secret", &["machine", "token"]),
     ("store", &["machine", "inventory", "token"]),
-    ("cluster", &["machine", "inventory", "token", "secret", "store", "clock"]),
+    ("cluster", &["machine", "inventory", "token", "secret", "store", "reach", "clock"]),
     (
         "workflow",
         &[
@@ -84,6 +85,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "http",
             "bmc",
             "doctor",
+            "reach",
         ],
     ),
 ];
@@ -187,8 +189,8 @@ fn the_pure_rooms_touch_no_world() {
         "machine",
         "render",
         "token",
-        "cluster/address.rs",
         "cluster/node.rs",
+        "reach/rules.rs",
         "doctor",
         "dhcp/answer.rs",
         "dhcp/lease.rs",

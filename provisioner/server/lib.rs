@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod machine;
 pub mod os;
 pub mod pull_through;
+pub mod reach;
 pub mod render;
 pub mod secret;
 pub mod serve;

@@ -21,6 +21,7 @@ use provisioner::{
         Machine, MachineId, Time,
         state::{Minter, Owed},
     },
+    reach::{Reach, Rules},
     secret::Keyring,
     store::{self, Db, declared::Kind},
     token::{Grant, MintRequest},
@@ -37,6 +38,11 @@ use std::{
 use uuid::Uuid;
 
 pub const CLAIM: &str = "5ba9c0ffee00112233445566778899aabbccddeeff00112233445566778899aa";
+
+/// The doubles live on the loopback.
+pub fn on_loopback() -> Rules {
+    Rules { allow: vec!["127.0.0.1/32".parse().unwrap()], ..Rules::with_private() }
+}
 
 /// A store, a keyring, and one declared cluster.
 pub struct House {
@@ -66,7 +72,7 @@ impl House {
             store::secrets::put(&mut tx, &owner, field, &sealed).await.unwrap();
         }
         tx.commit().await.unwrap();
-        let clusters = Clusters::new(db.clone(), keyring, clock).reaching_loopback();
+        let clusters = Clusters::new(db.clone(), keyring, clock).reaching(Reach::new(on_loopback()));
         Self { db, clusters, cluster, machine: "node-1".parse().unwrap(), later, _folder: folder }
     }
 

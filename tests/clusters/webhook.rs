@@ -1,6 +1,6 @@
 //! The issuer `webhook`: signed, repeatable, held to its addresses, and not believed.
 
-use super::{CLAIM, House, profile};
+use super::{CLAIM, House, on_loopback, profile};
 use axum::{
     Router,
     body::Bytes,
@@ -8,10 +8,12 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use provisioner::{cluster::Trouble, http::listen::Bound, machine::ActResult};
+use provisioner::{cluster::Trouble, http::listen::Bound, machine::ActResult, reach::Reach};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -125,4 +127,58 @@ async fn a_webhook_at_a_forbidden_address_is_not_reached() {
         assert!(matches!(&error, Trouble::Lasting(said) if said.contains(why)), "{url}: {error}");
     }
     assert!(hook.asked.lock().unwrap().is_empty());
+}
+
+/// The house reaches 127.0.0.1 alone; a hook at another of this host's addresses sees no connection.
+#[tokio::test]
+async fn a_name_or_an_address_of_this_host_is_refused_before_anything_is_sent() {
+    let hook = Hook::default();
+    let (_, ca) = hook.start().await;
+    let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let only_forbidden = |_: &str| vec![IpAddr::from([127, 0, 0, 2])];
+    for host in ["127.0.0.2", "hook.example"] {
+        let mut house = house(&format!("https://{host}:{port}/mint"), &ca).await;
+        let reach = Reach::resolving_by(on_loopback(), Arc::new(Names(only_forbidden)));
+        house.clusters = house.clusters.reaching(reach);
+        let error = house.mint(&profile("webhook", json!({})), CLAIM).await.unwrap_err();
+        let said = "127.0.0.2 is this host itself";
+        assert!(matches!(&error, Trouble::Lasting(why) if why.contains(said)), "{error}");
+    }
+    let error = listener.accept().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
+}
+
+/// A cluster's API is held to the same rules.
+#[tokio::test]
+async fn a_cluster_at_a_forbidden_address_is_not_reached() {
+    let hook = Hook::default();
+    let (_, ca) = hook.start().await;
+    for (endpoint, why) in [
+        ("https://169.254.169.254:6443", "is link-local"),
+        ("https://127.0.0.2:6443", "is this host itself"),
+        ("https://cluster.example:6443", "cluster.example: 127.0.0.2 is this host itself"),
+    ] {
+        let record = json!({ "name": "lab", "endpoint": endpoint, "ca_certificate": ca,
+            "kubernetes": { "credentials": "stored" } });
+        let house = House::new(record, &[("kubernetes-credentials", "a-service-accounts-token")]).await;
+        let reach = Reach::resolving_by(on_loopback(), Arc::new(Names(|_| vec![[127, 0, 0, 2].into()])));
+        let asked = house.clusters.reaching(reach).api(&house.cluster).await;
+        let error = match asked {
+            Ok(api) => api.call(reqwest::Method::GET, "/version", &[], None).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert!(matches!(&error, Trouble::Lasting(said) if said.contains(why)), "{endpoint}: {error}");
+    }
+}
+
+/// A resolver.
+struct Names(fn(&str) -> Vec<IpAddr>);
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found: Vec<SocketAddr> = (self.0)(name.as_str()).into_iter().map(|ip| (ip, 0).into()).collect();
+        Box::pin(async move { Ok(Box::new(found.into_iter()) as Addrs) })
+    }
 }

@@ -187,6 +187,7 @@ fn configuration(address: &str) -> String {
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = \"images\"\n\
          [http]\nlisten = \"{address}:8080\"\ntls_listen = \"{address}:8443\"\npublic_host = \"{address}\"\n\
-         [boot]\nipxe_dir = \"boot\"\nkernel = \"boot/vmlinuz\"\ninitramfs = \"boot/initramfs.img\"\n"
+         [boot]\nipxe_dir = \"boot\"\nkernel = \"boot/vmlinuz\"\ninitramfs = \"boot/initramfs.img\"\n\
+         [fetch]\nallow = [\"127.0.0.1/32\"]\n"
     )
 }

@@ -3,6 +3,7 @@
 mod addresses;
 mod liar;
 mod mirrors;
+mod rebinding;
 mod registry;
 
 use provisioner::{

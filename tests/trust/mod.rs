@@ -5,11 +5,13 @@ mod minisign;
 mod policy;
 mod repository;
 mod tuf;
+mod web;
 
 use provisioner::{
     image::{ImageError, VerifiedImage, source::Fetched, trust::Trust, verify::verify},
     inventory::{ImageDeclaration, SignaturesRequired, from_json},
     machine::Time,
+    reach::{Client, Rules},
 };
 use provisioner_wire::ids::hex;
 use serde_json::{Value, json};
@@ -21,13 +23,15 @@ struct Site {
     folder: tempfile::TempDir,
     required: SignaturesRequired,
     now: Time,
+    /// Of TUF repositories by URL.
+    rules: Option<Rules>,
 }
 
 impl Site {
     fn new(image: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("i.img"), image).unwrap();
-        Self { folder, required: SignaturesRequired::None, now: Time(1_800_000_000_000) }
+        Self { folder, required: SignaturesRequired::None, now: Time(1_800_000_000_000), rules: None }
     }
 
     fn path(&self) -> &Path {
@@ -37,7 +41,12 @@ impl Site {
     /// As after a restart: what was seen is on the disk only.
     fn trust(&self) -> Trust {
         let now = self.now;
-        Trust::new(self.required.clone(), self.path(), &self.path().join("data"), Box::new(move || now))
+        let data = self.path().join("data");
+        let trust = Trust::new(self.required.clone(), self.path(), &data, Box::new(move || now));
+        match &self.rules {
+            Some(rules) => trust.reaching(Client::new(rules.clone(), None).unwrap()),
+            None => trust,
+        }
     }
 
     fn fetched(&self) -> Fetched {

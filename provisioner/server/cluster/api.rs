@@ -4,8 +4,12 @@
 //! kubeconfig reader that opens files and runs programs by itself (see [`crate::token::kubeconfig`]).
 
 use super::{Result, Trouble};
-use crate::{inventory::Cluster, token::kubeconfig::Credentials};
-use reqwest::{Method, StatusCode, header};
+use crate::{
+    inventory::Cluster,
+    reach::{Reach, Refused},
+    token::kubeconfig::Credentials,
+};
+use reqwest::{Method, StatusCode, Url, header};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -50,15 +54,14 @@ pub struct Event {
 }
 
 impl Api {
-    pub fn new(cluster: &Cluster, credentials: &Credentials) -> Result<Self> {
+    /// Connects only to where `reach` leads.
+    pub fn new(cluster: &Cluster, credentials: &Credentials, reach: &Reach) -> Result<Self> {
         let name = cluster.name.as_str();
         let wrong = |e: &dyn std::fmt::Display| Trouble::Lasting(format!("the cluster {name}: {e}"));
-        let mut builder = reqwest::Client::builder()
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_WITHIN)
-            .tls_built_in_root_certs(false);
+        let base = cluster.api().trim_end_matches('/').to_owned();
+        reach.literal(&Url::parse(&base).map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
+        let mut builder =
+            reach.builder().https_only(true).connect_timeout(CONNECT_WITHIN).tls_built_in_root_certs(false);
         for certificate in cluster.ca_certificate.certificates() {
             let root = reqwest::Certificate::from_der(&certificate).map_err(|e| wrong(&e))?;
             builder = builder.add_root_certificate(root);
@@ -80,7 +83,6 @@ impl Api {
             }
         };
         let http = builder.build().map_err(|e| wrong(&deepest(&e)))?;
-        let base = cluster.api().trim_end_matches('/').to_owned();
         Ok(Self { http, base, cluster: name.to_owned(), bearer })
     }
 
@@ -109,7 +111,8 @@ impl Api {
                     (self.said(&method, path, &answer), answer.retry_after.unwrap_or(pause))
                 }
                 Ok(answer) => return Ok(answer),
-                Err(reason) => (reason, pause),
+                Err(Trouble::Passing(reason)) => (reason, pause),
+                Err(lasting) => return Err(lasting),
             };
             if began.elapsed() + wait + ANSWER_WITHIN >= CALL_WITHIN {
                 return Err(Trouble::Passing(reason));
@@ -121,7 +124,7 @@ impl Api {
 
     /// One request, not repeated: 429 is the caller's to judge, too.
     pub async fn unrepeated(&self, method: Method, path: &str, body: &Value) -> Result<Answer> {
-        self.once(method, path, &[], Some(body)).await.map_err(Trouble::Passing)
+        self.once(method, path, &[], Some(body)).await
     }
 
     /// A strategic merge patch.
@@ -158,23 +161,29 @@ impl Api {
         format!("the cluster {}: {method} {path}: {} {message}", self.cluster, answer.status.as_u16())
     }
 
+    fn silent(&self, error: reqwest::Error) -> Trouble {
+        let named = |why| format!("the cluster {}: {}: {why}", self.cluster, self.base);
+        match unanswered(error) {
+            Trouble::Passing(why) => Trouble::Passing(named(why)),
+            Trouble::Lasting(why) => Trouble::Lasting(named(why)),
+        }
+    }
+
     async fn once(
         &self,
         method: Method,
         path: &str,
         query: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> std::result::Result<Answer, String> {
-        let failed = |e: reqwest::Error| {
-            format!("the cluster {}: {}: {}", self.cluster, self.base, deepest(&e.without_url()))
-        };
+    ) -> Result<Answer> {
+        let failed = |e: reqwest::Error| self.silent(e);
         let kind = match method {
             Method::PATCH => "application/strategic-merge-patch+json",
             _ => "application/json",
         };
         let mut request = self.request(method, path, query).timeout(ANSWER_WITHIN);
         if let Some(body) = body {
-            let text = serde_json::to_vec(body).map_err(|e| e.to_string())?;
+            let text = serde_json::to_vec(body).map_err(|e| Trouble::Lasting(e.to_string()))?;
             request = request.header(header::CONTENT_TYPE, kind).body(text);
         }
         let mut response = request.send().await.map_err(failed)?;
@@ -188,10 +197,10 @@ impl Api {
         let mut bytes = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if bytes.len() + chunk.len() > ANSWER_MAX {
-                return Err(format!(
+                return Err(Trouble::Passing(format!(
                     "the cluster {}: an answer of more than {ANSWER_MAX} bytes",
                     self.cluster
-                ));
+                )));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -211,9 +220,7 @@ impl Api {
         let mut all = query.to_vec();
         all.extend([("watch", "1"), ("allowWatchBookmarks", "true")]);
         all.extend([("resourceVersion", version), ("timeoutSeconds", seconds.as_str())]);
-        let failed = |e: reqwest::Error| {
-            Trouble::Passing(format!("the cluster {}: {}", self.cluster, deepest(&e.without_url())))
-        };
+        let failed = |e: reqwest::Error| self.silent(e);
         let request = self.request(Method::GET, path, &all).timeout(within + CONNECT_WITHIN);
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
@@ -284,6 +291,14 @@ fn passing(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || status.is_server_error()
+}
+
+/// Why there is no answer: it may pass, unless the address is one that is not connected to.
+pub(super) fn unanswered(error: reqwest::Error) -> Trouble {
+    match Refused::within(&error) {
+        Some(refused) => Trouble::Lasting(refused.to_string()),
+        None => Trouble::Passing(deepest(&error.without_url())),
+    }
 }
 
 /// The innermost cause says most: "invalid peer certificate", "connection refused".

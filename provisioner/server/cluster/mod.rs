@@ -5,7 +5,6 @@
 //! In: a cluster's record, its sealed credentials, a machine. Out: a grant, or why there is none ([`Trouble`]): one that
 //! may pass by itself, or one that needs a person.
 
-pub mod address;
 pub mod api;
 mod approve;
 mod drain;
@@ -18,6 +17,7 @@ mod webhook;
 use crate::{
     clock::Clock,
     inventory::{Cluster, cluster as declared_cluster},
+    reach::{Reach, Rules},
     secret::Keyring,
     store::{self, Db, declared},
     token::{kubeconfig::Credentials, talos::Bundle},
@@ -44,7 +44,7 @@ pub struct Clusters {
     db: Db,
     keyring: Arc<Keyring>,
     clock: Clock,
-    rules: address::Rules,
+    reach: Reach,
 }
 
 impl std::fmt::Debug for Clusters {
@@ -55,12 +55,12 @@ impl std::fmt::Debug for Clusters {
 
 impl Clusters {
     pub fn new(db: Db, keyring: Arc<Keyring>, clock: Clock) -> Self {
-        Self { db, keyring, clock, rules: address::Rules::default() }
+        Self { db, keyring, clock, reach: Reach::new(Rules::with_private()) }
     }
 
-    /// Webhooks on this host are reached: for tests, whose doubles live on the loopback.
-    pub fn reaching_loopback(mut self) -> Self {
-        self.rules.loopback = true;
+    /// Which addresses clusters and webhooks may have. Whether private ones are a webhook's, its record says.
+    pub fn reaching(mut self, reach: Reach) -> Self {
+        self.reach = reach;
         self
     }
 
@@ -96,7 +96,7 @@ impl Clusters {
         let text = self.secret(cluster, declared_cluster::secret::KUBERNETES).await?;
         let credentials = Credentials::parse(secrecy::ExposeSecret::expose_secret(&text))
             .map_err(|e| Trouble::Lasting(format!("the cluster {}: {e}", cluster.name)))?;
-        api::Api::new(cluster, &credentials)
+        api::Api::new(cluster, &credentials, &self.reach.with_private(true))
     }
 
     async fn talos(&self, cluster: &Cluster) -> Result<Bundle> {

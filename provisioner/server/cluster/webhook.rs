@@ -1,11 +1,6 @@
 //! The issuer `webhook`: another program mints. One signed request a claim, with a key that makes it safe to repeat.
 
-use super::{
-    Clusters, Result, Trouble,
-    address::{Rules, refused},
-    api::deepest,
-    issue::lacks,
-};
+use super::{Clusters, Result, Trouble, api::unanswered, issue::lacks};
 use crate::{
     inventory::{Cluster, Profile, cluster::secret},
     machine::Time,
@@ -95,10 +90,11 @@ impl Clusters {
         let secret = self.secret(cluster, secret::WEBHOOK).await?;
         let failed = |why: String| format!("the webhook of the cluster {}: {why}", cluster.name);
         let url = Url::parse(hook.url.as_str()).map_err(|e| Trouble::Lasting(failed(e.to_string())))?;
-        let client = self.webhook_client(cluster, &url).await.map_err(|trouble| match trouble {
+        let named = |trouble| match trouble {
             Trouble::Passing(why) => Trouble::Passing(failed(why)),
             Trouble::Lasting(why) => Trouble::Lasting(failed(why)),
-        })?;
+        };
+        let client = self.webhook_client(cluster, &url).map_err(named)?;
         let text = serde_json::to_vec(body).map_err(|e| Trouble::Lasting(failed(e.to_string())))?;
         let (began, mut pause) = (Instant::now(), Duration::from_millis(250));
         loop {
@@ -119,7 +115,8 @@ impl Clusters {
                 Ok((status, _)) => {
                     return Err(Trouble::Lasting(failed(format!("it refuses with {}", status.as_u16()))));
                 }
-                Err(why) => why,
+                Err(Trouble::Passing(why)) => why,
+                Err(lasting) => return Err(named(lasting)),
             };
             if began.elapsed() + pause + WITHIN >= ALL_WITHIN {
                 return Err(Trouble::Passing(failed(why)));
@@ -129,24 +126,11 @@ impl Clusters {
         }
     }
 
-    /// Connects to the addresses that were looked at, and to no other: a name that resolves otherwise a moment later
-    /// leads nowhere.
-    async fn webhook_client(&self, cluster: &Cluster, url: &Url) -> Result<reqwest::Client> {
+    fn webhook_client(&self, cluster: &Cluster, url: &Url) -> Result<reqwest::Client> {
         let hook = cluster.webhook.as_ref().ok_or_else(|| lacks(cluster, "webhook"))?;
-        let rules = Rules { private: hook.private, ..self.rules };
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = url.port_or_known_default().unwrap_or(443);
-        let found = tokio::net::lookup_host((host.as_str(), port)).await;
-        let found: Vec<_> = found.map_err(|e| Trouble::Passing(format!("{host}: {e}")))?.collect();
-        if let Some((address, why)) = found.iter().find_map(|a| refused(a.ip(), rules).map(|why| (a, why))) {
-            return Err(Trouble::Lasting(format!("{host} is {}, which {why}", address.ip())));
-        }
-        let mut builder = reqwest::Client::builder()
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(WITHIN)
-            .resolve_to_addrs(&host, &found);
+        let reach = self.reach.with_private(hook.private);
+        reach.literal(url).map_err(|refused| Trouble::Lasting(refused.to_string()))?;
+        let mut builder = reach.builder().https_only(true).timeout(WITHIN);
         if let Some(ca) = &hook.ca_certificate {
             builder = builder.tls_built_in_root_certs(false);
             for certificate in ca.certificates() {
@@ -154,19 +138,16 @@ impl Clusters {
                 builder = builder.add_root_certificate(root.map_err(|e| Trouble::Lasting(e.to_string()))?);
             }
         }
-        builder.build().map_err(|e| Trouble::Lasting(deepest(&e)))
+        builder.build().map_err(|e| Trouble::Lasting(super::api::deepest(&e)))
     }
 }
 
-async fn answered(
-    request: reqwest::RequestBuilder,
-) -> std::result::Result<(StatusCode, Zeroizing<Vec<u8>>), String> {
-    let said = |e: reqwest::Error| deepest(&e.without_url());
-    let mut response = request.send().await.map_err(said)?;
+async fn answered(request: reqwest::RequestBuilder) -> Result<(StatusCode, Zeroizing<Vec<u8>>)> {
+    let mut response = request.send().await.map_err(unanswered)?;
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(said)? {
+    while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
         if body.len() + chunk.len() > ANSWER_MAX {
-            return Err(format!("an answer of more than {ANSWER_MAX} bytes"));
+            return Err(Trouble::Passing(format!("an answer of more than {ANSWER_MAX} bytes")));
         }
         body.extend_from_slice(&chunk);
     }

@@ -37,6 +37,7 @@ use crate::{
     image::{Images, trust::Trust},
     inventory::Size,
     os::{self, Site},
+    reach::Reach,
     render::Templates,
     secret::{KeySource, Keyring},
     store::Db,
@@ -173,13 +174,16 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
         phone_home_http_url: format!("{http_url}/node/v1/{machine}/ready"),
         ca_pem: ca_pem.clone(),
     };
-    let clusters = Arc::new(Clusters::new(db.clone(), keyring.clone(), clock.clone()));
+    let clusters = Arc::new(
+        Clusters::new(db.clone(), keyring.clone(), clock.clone()).reaching(Reach::new(config.fetch.rules())),
+    );
     Ok(House { config, clock, db, keyring, templates, images, clusters, site: Arc::new(site) })
 }
 
 fn images(config: &Config, clock: &Clock) -> Result<Images> {
     let (required, clock) = (config.signatures.required.clone(), clock.clone());
-    let trust = Trust::new(required, &config.images_dir, &config.data_dir, Box::new(move || clock.now()));
+    let trust = Trust::new(required, &config.images_dir, &config.data_dir, Box::new(move || clock.now()))
+        .reaching(config.fetch.client()?);
     let fetcher = config.fetch.fetcher(&config.registries, &config.data_dir)?;
     Ok(Images::keeping(&config.images_dir, &config.data_dir)?.trusting(trust).fetching(fetcher))
 }

@@ -1,7 +1,10 @@
 //! `[fetch]` and `[[registries]]` of the configuration: from where images may be fetched, and how much.
 
-use super::{Access, Client, Fetcher, Limits, addresses::Addresses};
-use crate::inventory::Size;
+use super::{Access, Fetcher, Limits};
+use crate::{
+    inventory::Size,
+    reach::{Client, Rules},
+};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::{
@@ -13,9 +16,9 @@ use std::{
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FetchConfig {
-    /// Networks that may be fetched from although a rule is against it.
+    /// Networks that declared URLs may lead to although a rule is against it.
     pub allow: Vec<IpNet>,
-    /// Networks that are never fetched from.
+    /// Networks that no declared URL may lead to.
     pub deny: Vec<IpNet>,
     /// Authorities of the site's own mirrors and registries (PEM), beside the well-known ones.
     pub ca_file: Option<PathBuf>,
@@ -50,11 +53,20 @@ pub enum BadFetch {
 }
 
 impl FetchConfig {
+    /// Which addresses URLs may lead to; private networks among them.
+    pub fn rules(&self) -> Rules {
+        Rules { allow: self.allow.clone(), deny: self.deny.clone(), private: true }
+    }
+
+    /// What asks by these rules, and trusts `ca_file`.
+    pub fn client(&self) -> Result<Client, BadFetch> {
+        let authorities = self.ca_file.as_deref().map(read).transpose()?;
+        Client::new(self.rules(), authorities.as_deref()).map_err(BadFetch::Authorities)
+    }
+
     /// What keeps fetched images below `data_dir`. Paths are resolved.
     pub fn fetcher(&self, registries: &[RegistryConfig], data_dir: &Path) -> Result<Fetcher, BadFetch> {
-        let addresses = Addresses { allow: self.allow.clone(), deny: self.deny.clone() };
-        let authorities = self.ca_file.as_deref().map(read).transpose()?;
-        let client = Client::new(addresses, authorities.as_deref()).map_err(BadFetch::Authorities)?;
+        let client = self.client()?;
         let usual = Limits::default();
         let limits = Limits {
             largest: self.largest.map_or(usual.largest, |size| size.0),

@@ -2,8 +2,10 @@
 //! Nothing that a mirror says is trusted: not its length, not that it goes on where we asked, not that its content is
 //! still the same.
 
-use super::client::{AskError, Client, shown};
-use crate::image::{cache::Contents, progress::Progress, verify};
+use crate::{
+    image::{cache::Contents, progress::Progress, verify},
+    reach::{AskError, Client, shown},
+};
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
     header::{

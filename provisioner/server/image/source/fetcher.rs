@@ -1,13 +1,14 @@
 //! Brings images to this server, and knows which are here.
 
 use super::{
-    Client, FetchError, RegistrySignature, container_disk,
+    FetchError, RegistrySignature, container_disk,
     download::{Wanted, fetch},
     oci::{Access, Disk, Registry, RegistryError, dressed},
 };
 use crate::{
     image::progress::{Phase, Progress},
     inventory::{DeclaredSha256, ImageDeclaration, ImageSource, OciReference, SignaturePolicy},
+    reach::Client,
 };
 use reqwest::Url;
 use serde::{Deserialize, Serialize};

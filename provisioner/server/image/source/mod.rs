@@ -1,14 +1,11 @@
 //! Where images come from. In: a declaration. Out: a file on this server, which proves nothing yet: a [`Fetched`].
 
-pub mod addresses;
-mod client;
 pub mod config;
 mod container_disk;
 mod download;
 mod fetcher;
 mod oci;
 
-pub use client::Client;
 pub use download::FetchError;
 pub use fetcher::{Fetcher, Limits, Local, NotFetched};
 pub use oci::Access;

@@ -1,8 +1,10 @@
 //! A registry of OCI artifacts (distribution-spec 1.1): from a reference to the digest of the layer that is a disk. A
 //! manifest counts by its digest; a tag is asked for once.
 
-use super::client::{AskError, Client, shown};
-use crate::inventory::OciReference;
+use crate::{
+    inventory::OciReference,
+    reach::{AskError, Client, shown},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use provisioner_wire::ids::hex;
 use reqwest::{

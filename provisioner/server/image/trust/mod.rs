@@ -15,6 +15,7 @@ use crate::{
         signature::{Cosign, GIVEN_MAX, Given, Tuf, TufRepository},
     },
     machine::Time,
+    reach::{Client, Rules},
 };
 use provisioner_wire::chunks::Sha;
 use shelf::{Folder, Memory, Shelf, Web, bounded};
@@ -24,11 +25,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
-
-/// A repository that takes longer to be connected to is away.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a signature does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +59,8 @@ pub struct Trust {
     /// What was seen of TUF repositories.
     seen: PathBuf,
     now: Box<dyn Fn() -> Time + Send + Sync>,
+    /// To TUF repositories by URL; without one, by the rules that hold where the site says nothing.
+    client: Option<Client>,
     /// Policy and file → until when the signature needs no second look. Only signatures that held.
     held: Mutex<HashMap<Sha, Time>>,
     /// One update of TUF metadata at a time: two would race for what was seen last.
@@ -83,7 +82,14 @@ impl Trust {
         now: Box<dyn Fn() -> Time + Send + Sync>,
     ) -> Self {
         let (images, seen) = (images.to_owned(), data_dir.join("trust"));
-        Self { required, images, seen, now, held: Mutex::default(), updating: Mutex::default() }
+        let (held, updating) = (Mutex::default(), Mutex::default());
+        Self { required, images, seen, now, client: None, held, updating }
+    }
+
+    /// TUF repositories by URL are asked by this client.
+    pub fn reaching(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
     }
 
     /// No image needs a signature, and with no clock no TUF metadata is fresh.
@@ -162,11 +168,9 @@ impl Trust {
                 Ok((Box::new(Folder(folder)), path.to_string()))
             }
             TufRepository::Url(base) => {
-                let client = reqwest::Client::builder()
-                    .redirect(reqwest::redirect::Policy::none())
-                    .connect_timeout(CONNECT_WITHIN)
-                    .build()
-                    .map_err(|e| wrong(e.to_string()))?;
+                let usual = || Client::new(Rules::with_private(), None);
+                let client = self.client.clone().map_or_else(usual, Ok);
+                let client = client.map_err(|e| wrong(e.to_string()))?;
                 let runtime = tokio::runtime::Handle::try_current().map_err(|e| wrong(e.to_string()))?;
                 Ok((Box::new(Web { base: base.clone(), client, runtime }), base.to_string()))
             }

@@ -1,7 +1,11 @@
 //! Where TUF metadata comes from, and where what was seen of it is kept.
 
-use crate::inventory::HttpUrl;
+use crate::{
+    inventory::HttpUrl,
+    reach::{Client, shown},
+};
 use provisioner_wire::chunks::Sha;
+use reqwest::{Url, header::HeaderMap};
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -32,35 +36,47 @@ impl Shelf for Folder {
     }
 }
 
-/// A web server. Blocks: not to be called on a thread that runs tasks.
+/// A web server, held to the rules about addresses. Blocks: not to be called on a thread that runs tasks.
 #[derive(Debug)]
 pub struct Web {
     pub base: HttpUrl,
-    pub client: reqwest::Client,
+    pub client: Client,
     pub runtime: tokio::runtime::Handle,
 }
 
 impl Shelf for Web {
     fn get(&self, file: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
         let url = format!("{}/{file}", self.base.as_str().trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(io::Error::other)?;
         self.runtime.block_on(async {
-            let failed = |e: reqwest::Error| io::Error::other(format!("{url}: {e}"));
-            let mut answer = self.client.get(&url).timeout(WITHIN).send().await.map_err(failed)?;
-            if matches!(answer.status().as_u16(), 403 | 404 | 410) {
-                return Ok(None);
-            }
-            if !answer.status().is_success() {
-                return Err(io::Error::other(format!("{url}: status {}", answer.status())));
-            }
-            let mut bytes = Vec::new();
-            while let Some(part) = answer.chunk().await.map_err(failed)? {
-                bytes.extend_from_slice(&part);
-                if bytes.len() as u64 > most {
-                    return Err(too_long(most));
-                }
-            }
-            Ok(Some(bytes))
+            let answer = tokio::time::timeout(WITHIN, self.read(&url, most)).await;
+            answer.unwrap_or_else(|_| {
+                let what = format!("{}: not whole within {} s", shown(&url), WITHIN.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, what))
+            })
         })
+    }
+}
+
+impl Web {
+    async fn read(&self, url: &Url, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let answer = self.client.get(url, &HeaderMap::new(), |request, _| request).await;
+        let mut answer = answer.map_err(io::Error::other)?;
+        if matches!(answer.status().as_u16(), 403 | 404 | 410) {
+            return Ok(None);
+        }
+        if !answer.status().is_success() {
+            return Err(io::Error::other(format!("{}: status {}", shown(url), answer.status())));
+        }
+        let cut = |e: reqwest::Error| io::Error::other(format!("{}: {}", shown(url), e.without_url()));
+        let mut bytes = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(cut)? {
+            bytes.extend_from_slice(&part);
+            if bytes.len() as u64 > most {
+                return Err(too_long(most));
+            }
+        }
+        Ok(Some(bytes))
     }
 }
 
