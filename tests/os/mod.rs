@@ -2,6 +2,7 @@
 
 mod bottlerocket;
 mod ignition;
+mod ignition_rules;
 mod kairos;
 mod samples;
 mod talos;
