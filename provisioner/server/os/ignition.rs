@@ -181,3 +181,25 @@ fn parts_of<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_butanes_yaml_have_their_place_in_the_yaml() {
+        let yaml = "variant: flatcar\nversion: 1.0.0\nstorage:\n  files:\n    - path: /a\n      mode: 0644\n      contents:\n        \
+                    compression: xz\n        inline: a\n  disks:\n    - device: /dev/a\n      partitions:\n        - number: 1\n          \
+                    type_guid: x\nsystemd:\n  units:\n    - name: a.service\n      contents: |\n        [Unit\n";
+        let file = ConfigFile { name: "config.bu".to_owned(), contents: yaml.to_owned(), mode: 0o600 };
+        let mut config = Config { files: vec![file] };
+        let problems = transpiled(OperatingSystem::Flatcar, &mut config).unwrap_err();
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let expected = [
+            "config.bu:8:22: invalid compression method",
+            "config.bu:18:17: invalid unit content: unable to find end of section",
+            "config.bu:14:22: doesn't match the form \"01234567-89AB-CDEF-EDCB-A98765432101\"",
+        ];
+        assert_eq!(said, expected);
+    }
+}

@@ -34,29 +34,38 @@ fn token(text: &str) -> (&str, &str) {
 fn header(text: &str) -> Result<(bool, &str), Cow<'static, str>> {
     let mut rest = if text.is_empty() || text.starts_with([';', ',']) { text } else { media_type(text)? };
     loop {
-        match rest.split_at_checked(1) {
-            Some((",", data)) => return Ok((false, data)),
-            Some((";", after)) => {
+        match first(rest) {
+            (Some(','), data) => return Ok((false, data)),
+            (Some(';'), after) => {
                 let (name, after) = token(after);
-                match (name, after.split_at_checked(1)) {
-                    ("", Some(("=" | ",", _)) | None) | (_, None) => {
+                match (name, first(after)) {
+                    ("", (Some('=' | ','), _)) | (_, (None, _)) => {
                         return Err("unterminated parameter sequence".into());
                     }
-                    ("base64", Some((",", data))) => return Ok((true, data)),
-                    (name, Some((",", _))) => return Err(format!("expected base64, got {name}").into()),
-                    (name, Some(("=", value))) if !name.is_empty() => rest = parameter(value)?,
+                    ("base64", (Some(','), data)) => return Ok((true, data)),
+                    (name, (Some(','), _)) => return Err(format!("expected base64, got {name}").into()),
+                    (name, (Some('='), value)) if !name.is_empty() => rest = parameter(value)?,
                     _ => return Err("invalid character for parameter attribute".into()),
                 }
             }
-            None => return Err("missing comma before data".into()),
-            Some(_) => return Err("expected semicolon or comma".into()),
+            (None, _) => return Err("missing comma before data".into()),
+            _ => return Err("expected semicolon or comma".into()),
         }
     }
 }
 
+fn first(text: &str) -> (Option<char>, &str) {
+    let mut letters = text.chars();
+    (letters.next(), letters.as_str())
+}
+
 /// Reads `type/subtype`; the rest begins with `;` or `,`.
 fn media_type(text: &str) -> Result<&str, Cow<'static, str>> {
-    let (name, rest) = token(text);
+    // Ignition's reader takes the letter after an x unseen: it looks for x-.
+    let unseen =
+        if text.starts_with(['x', 'X']) { text.chars().take(2).map(char::len_utf8).sum() } else { 0 };
+    let (_, rest) = token(text.get(unseen..).unwrap_or_default());
+    let name = text.strip_suffix(rest).unwrap_or_default();
     if name.is_empty() {
         return Err("invalid character after data prefix".into());
     }
@@ -94,7 +103,7 @@ fn parameter(text: &str) -> Result<&str, Cow<'static, str>> {
     }
     let (value, rest) = token(text);
     match rest.chars().next() {
-        Some(';' | ',') if !value.is_empty() => Ok(rest),
+        Some(';' | ',') if !value.is_empty() => escapes(value).map(|()| rest),
         None => Err("missing comma before data".into()),
         Some(_) => Err("invalid character for parameter value".into()),
     }
@@ -111,7 +120,11 @@ fn plain(data: &str) -> Said {
     if !data.chars().all(|c| c.is_ascii_graphic() && !"<>#\"{}|\\^[]`".contains(c)) {
         return Err("invalid data character".into());
     }
-    for after in data.split('%').skip(1) {
+    escapes(data)
+}
+
+fn escapes(text: &str) -> Said {
+    for after in text.split('%').skip(1) {
         match after.as_bytes() {
             [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {}
             [_, _, ..] => return Err("rfc2396: invalid char 0x25 in unescape sequence".into()),

@@ -226,9 +226,8 @@ fn of_clevis(clevis: &Clevis, here: &str, dialect: Dialect, found: &mut Found) {
         }
     }
     for (index, tang) in clevis.tang.iter().enumerate() {
-        // Ignition takes any source's URL here, even if clevis will not.
-        if let Err(message) = source::check(&tang.url, dialect.minor, dialect.is_flatcar) {
-            say(&format!("tang/{index}/url"), &message);
+        if let Err(message) = source::check_http(&tang.url, "invalid url scheme") {
+            say(&format!("tang/{index}/url"), message);
         }
         if tang.thumbprint.is_empty() {
             say(&format!("tang/{index}/thumbprint"), "thumbprint is required");

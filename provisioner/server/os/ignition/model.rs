@@ -33,8 +33,8 @@ pub(super) struct ConfigReferences {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Proxy {
-    pub(super) http_proxy: String,
-    pub(super) https_proxy: String,
+    pub(super) http_proxy: Option<String>,
+    pub(super) https_proxy: Option<String>,
     pub(super) no_proxy: Vec<String>,
 }
 

@@ -60,7 +60,9 @@ fn fetched(spec: &Spec, dialect: Dialect, found: &mut Found) {
     resource(&ignition.config.replace, "/ignition/config/replace", dialect, found);
     let proxy = &ignition.proxy;
     for (key, url) in [("httpProxy", &proxy.http_proxy), ("httpsProxy", &proxy.https_proxy)] {
-        if let Err(message) = source::check_proxy(url) {
+        if let Some(url) = url
+            && let Err(message) = source::check_http(url, "proxies must be http(s)")
+        {
             found.push((format!("/ignition/proxy/{key}"), message.to_owned()));
         }
     }
@@ -85,10 +87,12 @@ pub(super) fn resource(resource: &Resource, pointer: &str, dialect: Dialect, fou
             say("verification/hash", "source must be specified if verification is specified");
         }
     }
-    if !resource.http_headers.is_empty()
-        && let Err(message) = source::check_headers(resource.source.as_deref())
-    {
-        say("httpHeaders", message);
+    if !resource.http_headers.is_empty() {
+        let other = "cannot use HTTP headers with this source scheme";
+        let source = resource.source.as_deref().ok_or("unable to parse url");
+        if let Err(message) = source.and_then(|source| source::check_http(source, other)) {
+            say("httpHeaders", message);
+        }
     }
     for (index, header) in resource.http_headers.iter().enumerate() {
         if header.name.is_empty() {

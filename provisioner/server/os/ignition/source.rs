@@ -132,23 +132,11 @@ pub(super) fn check(text: &str, minor: u32, oem: bool) -> Result<(), Cow<'static
     }
 }
 
-/// Ignition's words of why no HTTP header goes with `text`.
-pub(super) fn check_headers(text: Option<&str>) -> Result<(), &'static str> {
-    let url = text.and_then(parse).ok_or(UNREADABLE)?;
-    match &*url.scheme {
-        "http" | "https" => Ok(()),
-        _ => Err("cannot use HTTP headers with this source scheme"),
-    }
-}
-
-/// Ignition's words of what is wrong with a proxy.
-pub(super) fn check_proxy(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() {
-        return Ok(());
-    }
+/// Ignition's words of what is wrong with a URL that must be HTTP's; `other` are those for another scheme.
+pub(super) fn check_http(text: &str, other: &'static str) -> Result<(), &'static str> {
     match &*parse(text).ok_or(UNREADABLE)?.scheme {
         "http" | "https" => Ok(()),
-        _ => Err("proxies must be http(s)"),
+        _ => Err(other),
     }
 }
 

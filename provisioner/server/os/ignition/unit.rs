@@ -1,6 +1,6 @@
 //! PURE. Whether a systemd unit's text is one, as Ignition's reader (go-systemd) decides.
 
-/// Bytes of a line, its end included; systemd's own limit was this once, and Ignition's still is.
+/// Bytes of a line with its end, as systemd's own limit was once. The bracket of a section is not counted.
 const LINE_MAX: usize = 2048;
 const TOO_LONG: &str = "line too long (max 2048 bytes)";
 
@@ -40,11 +40,23 @@ impl<'a> Reader<'a> {
         Some(next)
     }
 
-    /// Up to the end of the line, without it.
-    fn line(&mut self) -> Result<&'a str, String> {
+    /// Up to the end of the line, without it. `read` is how many bytes of the line were read before.
+    fn line(&mut self, read: usize) -> Result<&'a str, String> {
         let (line, rest) = self.0.split_once('\n').unwrap_or((self.0, ""));
         self.0 = rest;
-        if line.len() > LINE_MAX { Err(TOO_LONG.to_owned()) } else { Ok(line) }
+        if read + line.len() >= LINE_MAX { Err(TOO_LONG.to_owned()) } else { Ok(line) }
+    }
+
+    /// A comment goes on after a backslash, too.
+    fn comment(&mut self) -> Result<(), String> {
+        let mut read = 1;
+        loop {
+            let line = self.line(read)?;
+            if !line.strip_suffix(' ').unwrap_or(line).ends_with('\\') {
+                return Ok(());
+            }
+            read = 0;
+        }
     }
 
     /// After `[`: the section's name and the rest of its line.
@@ -52,11 +64,8 @@ impl<'a> Reader<'a> {
         let Some((name, rest)) = self.0.split_once(']') else {
             return Err("unable to find end of section".to_owned());
         };
-        if name.len() > LINE_MAX {
-            return Err(TOO_LONG.to_owned());
-        }
         self.0 = rest;
-        match self.line()?.trim() {
+        match self.line(name.len() + 1)?.trim() {
             "" => Ok(()),
             garbage => Err(format!("found garbage after section name : {garbage:?}")),
         }
@@ -64,22 +73,21 @@ impl<'a> Reader<'a> {
 
     /// A name up to `=`, of which `first` is read, and a value that may go on after a backslash.
     fn option(&mut self, first: char) -> Result<(), String> {
-        let mut length = first.len_utf8();
-        let mut next = Some(first);
-        while next != Some('=') {
-            next = self.next();
-            match next {
-                None => return Err("EOF".to_owned()),
-                Some('\n') => {
-                    return Err("unexpected newline encountered while parsing option name".to_owned());
-                }
-                Some(letter) => length += letter.len_utf8(),
+        let mut read = first.len_utf8();
+        let mut letter = first;
+        while letter != '=' {
+            letter = self.next().ok_or("EOF")?;
+            if matches!(letter, '\n' | '\r') {
+                return Err("unexpected newline encountered while parsing option name".to_owned());
             }
-            if length > LINE_MAX {
+            read += letter.len_utf8();
+            if read >= LINE_MAX {
                 return Err(TOO_LONG.to_owned());
             }
         }
-        while self.line()?.ends_with('\\') {}
+        while self.line(read)?.ends_with('\\') {
+            read = 0;
+        }
         Ok(())
     }
 }
@@ -99,7 +107,7 @@ fn read(text: &str) -> Result<(), String> {
                 reader.section()?;
                 in_section = true;
             }
-            '#' | ';' => drop(reader.line()?),
+            '#' | ';' => reader.comment()?,
             _ if in_section && !letter.is_whitespace() => reader.option(letter)?,
             _ => {}
         }
