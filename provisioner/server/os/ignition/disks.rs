@@ -190,17 +190,6 @@ fn of_luks(luks: &Luks, here: &str, dialect: Dialect, found: &mut Found) {
     if let Err(message) = source::check(key_file, dialect.minor, dialect.is_flatcar) {
         say("keyFile/source", &format!("invalid key-file source: {message}"));
     }
-    if luks.cex.enabled {
-        if !matches!(luks.cex.key_type.as_deref(), None | Some("CCA-AESDATA" | "CCA-AESCIPHER")) {
-            say("cex/keyType", "only CCA-AESDATA and CCA-AESCIPHER are types of a secure key");
-        }
-        if luks.clevis.is_present() {
-            say("cex", "cannot use cex with clevis");
-        }
-        if !key_file.is_empty() {
-            say("cex", "cannot use key file with cex");
-        }
-    }
     if dialect.is_flatcar && luks.clevis.is_present() {
         say("clevis", "Flatcar has no clevis: write a keyFile");
     }

@@ -178,7 +178,6 @@ pub(super) struct Luks {
     pub(super) label: String,
     pub(super) key_file: Resource,
     pub(super) clevis: Clevis,
-    pub(super) cex: Cex,
 }
 
 #[derive(Deserialize, Default)]
@@ -204,13 +203,6 @@ pub(super) struct Tang {
     pub(super) url: String,
     pub(super) thumbprint: String,
     pub(super) advertisement: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Cex {
-    pub(super) enabled: bool,
-    pub(super) key_type: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
