@@ -197,7 +197,7 @@ mod tests {
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let expected = [
             "config.bu:8:22: invalid compression method",
-            "config.bu:18:17: invalid unit content: unable to find end of section",
+            "config.bu:19:9: invalid unit content: unable to find end of section",
             "config.bu:14:22: doesn't match the form \"01234567-89AB-CDEF-EDCB-A98765432101\"",
         ];
         assert_eq!(said, expected);

@@ -124,11 +124,14 @@ fn plain(data: &str) -> Said {
 }
 
 fn escapes(text: &str) -> Said {
-    for after in text.split('%').skip(1) {
-        match after.as_bytes() {
-            [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {}
-            [_, _, ..] => return Err("rfc2396: invalid char 0x25 in unescape sequence".into()),
-            _ => return Err("rfc2396: unexpected end of unescape sequence".into()),
+    let bytes = text.as_bytes();
+    for (at, _) in text.match_indices('%') {
+        let digits = bytes.iter().skip(at + 1).take(2);
+        if digits.clone().any(|digit| !digit.is_ascii_hexdigit()) {
+            return Err("rfc2396: invalid char 0x25 in unescape sequence".into());
+        }
+        if digits.count() < 2 {
+            return Err("rfc2396: unexpected end of unescape sequence".into());
         }
     }
     Ok(())
