@@ -10,7 +10,7 @@ fn ignitions_json_is_held_to_the_schema_of_its_version() {
     for os in [Flatcar, FedoraCoreos] {
         assert_eq!(refused(os, "config.ign", good), Vec::<String>::new());
         for (from, to, place) in [
-            ("3.3.0", "2.2.0", "config.ign:2:26: ignition.version"),
+            ("3.3.0", "2.2.0", "config.ign:2:26: unsupported config version: ignition.version"),
             ("\"/etc/a\"", "\"etc/a\"", "config.ign:4:12: path not absolute"),
             ("420", "\"0644\"", "config.ign:4:30: "),
             ("\"mode\"", "\"moed\"", "config.ign:4:30: Unused key moed"),

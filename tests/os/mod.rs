@@ -3,6 +3,7 @@
 mod bottlerocket;
 mod coreos;
 mod ignition;
+mod ignition_rules;
 mod kairos;
 mod samples;
 mod talos;

@@ -1,5 +1,13 @@
 //! Ignition, for Flatcar and Fedora CoreOS: JSON as it is, or Butane's YAML ([`super::butane`]) made into it. Checked with
-//! Ignition's own JSON schema of the config's version; a key that the schema does not name is a mistake, too.
+//! Ignition's own JSON schema of the config's version, then with its own rules ([`rules`]); a key that the schema does not
+//! name is a mistake, too.
+
+mod data;
+mod disks;
+mod model;
+mod rules;
+mod source;
+mod unit;
 
 use super::{
     butane,
@@ -8,8 +16,9 @@ use super::{
 use crate::inventory::{Located, OperatingSystem, Problem};
 use jsonschema::Validator;
 use provisioner_wire::order::{Config, ConfigFile};
+use rules::Dialect;
 use serde_json::Value;
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::sync::LazyLock;
 
 struct Schema {
     version: &'static str,
@@ -54,7 +63,7 @@ pub(super) fn transpiled(os: OperatingSystem, config: &mut Config) -> Result<(),
             Err((pointer, message)) => problems.push(at(file, &places, &pointer, message)),
             Ok(json) => {
                 // Checked here, where the places are still those of what the operator wrote.
-                check(file, &json, &places, &mut problems);
+                check(os, file, &json, &places, &mut problems);
                 file.contents = format!("{json:#}\n");
             }
         }
@@ -62,7 +71,7 @@ pub(super) fn transpiled(os: OperatingSystem, config: &mut Config) -> Result<(),
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-pub(super) fn validate(config: &Config, problems: &mut Vec<Problem>) {
+pub(super) fn validate(os: OperatingSystem, config: &Config, problems: &mut Vec<Problem>) {
     let [file] = config.files.as_slice() else {
         problems.push(Problem::new("", "Ignition reads one config file"));
         return;
@@ -73,27 +82,58 @@ pub(super) fn validate(config: &Config, problems: &mut Vec<Problem>) {
         return;
     }
     if let Some((value, places)) = parse(file, problems) {
-        check(file, &value, &places, problems);
+        check(os, file, &value, &places, problems);
     }
 }
 
-fn check(file: &ConfigFile, value: &Value, places: &Located, problems: &mut Vec<Problem>) {
+/// The newest that the systems read: Flatcar's documentation and Butane's variant name 3.4.0 (Flatcar 3535 and later).
+fn newest(os: OperatingSystem) -> u32 {
+    if os == OperatingSystem::Flatcar { 4 } else { 6 }
+}
+
+fn check(
+    os: OperatingSystem,
+    file: &ConfigFile,
+    value: &Value,
+    places: &Located,
+    problems: &mut Vec<Problem>,
+) {
     let version = value.pointer("/ignition/version").and_then(Value::as_str).unwrap_or_default();
-    let Some(schema) = SCHEMAS.iter().find(|schema| schema.version == version) else {
-        let known: Vec<&str> = SCHEMAS.iter().map(|schema| schema.version).collect();
-        let message = format!("ignition.version is one of {}", known.join(", "));
+    let known = SCHEMAS.iter().zip(0..=newest(os));
+    let Some((schema, minor)) = known.clone().find(|(schema, _)| schema.version == version) else {
+        let known: Vec<&str> = known.map(|(schema, _)| schema.version).collect();
+        let system = if os == OperatingSystem::Flatcar { "Flatcar" } else { "Fedora CoreOS" };
+        let message = format!(
+            "unsupported config version: ignition.version is one of {} for {system}",
+            known.join(", ")
+        );
         problems.push(at(file, places, "/ignition/version", message));
         return;
     };
+    let before = problems.len();
     check_schema(&schema.compiled, file, value, places, "", problems);
+    let is_typed = problems.len() == before;
     let mut unknown = Vec::new();
     unknown_keys(&schema.source, &schema.source, value, "", &mut unknown);
     for pointer in unknown {
         let key = pointer.rsplit('/').next().unwrap_or_default();
         let message = format!("Unused key {key}: Ignition {version} has none of this name here");
-        problems.push(at(file, places, &butane::snake(&pointer), message));
+        problems.push(placed(file, places, &pointer, message));
     }
-    paths(file, value, places, problems);
+    if is_typed {
+        let dialect = Dialect { minor, is_flatcar: os == OperatingSystem::Flatcar };
+        let found = rules::check(value, dialect);
+        problems.extend(found.into_iter().map(|(pointer, message)| placed(file, places, &pointer, message)));
+    }
+}
+
+/// At a pointer of the JSON, in the JSON or in the YAML that it was made of.
+fn placed(file: &ConfigFile, places: &Located, pointer: &str, message: String) -> Problem {
+    let of_yaml = butane::snake(pointer).replace("/contents/source", "/contents/inline");
+    let pointers = [pointer.to_owned(), butane::snake(pointer), of_yaml];
+    // The deepest place is the one of the right spelling; the others end at a value around it.
+    let deepest = pointers.into_iter().max_by_key(|pointer| places.find(pointer)).unwrap_or_default();
+    at(file, places, &deepest, message)
 }
 
 /// Pointers of keys that no part of the schema names; Ignition would only warn of them and go on.
@@ -142,20 +182,24 @@ fn parts_of<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
     parts
 }
 
-/// Ignition's own rules on paths: absolute, and none twice.
-fn paths(file: &ConfigFile, value: &Value, places: &Located, problems: &mut Vec<Problem>) {
-    let mut seen = BTreeSet::new();
-    for kind in ["files", "directories", "links"] {
-        let entries = value.pointer(&format!("/storage/{kind}")).and_then(Value::as_array);
-        for (index, entry) in entries.into_iter().flatten().enumerate() {
-            let pointer = format!("/storage/{kind}/{index}/path");
-            let Some(path) = entry.get("path").and_then(Value::as_str) else { continue };
-            if !path.starts_with('/') {
-                problems.push(at(file, places, &pointer, "path not absolute"));
-            }
-            if !seen.insert(path) {
-                problems.push(at(file, places, &pointer, format!("duplicate entry defined: {path}")));
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_butanes_yaml_have_their_place_in_the_yaml() {
+        let yaml = "variant: flatcar\nversion: 1.0.0\nstorage:\n  files:\n    - path: /a\n      mode: 0644\n      contents:\n        \
+                    compression: xz\n        inline: a\n  disks:\n    - device: /dev/a\n      partitions:\n        - number: 1\n          \
+                    type_guid: x\nsystemd:\n  units:\n    - name: a.service\n      contents: |\n        [Unit\n";
+        let file = ConfigFile { name: "config.bu".to_owned(), contents: yaml.to_owned(), mode: 0o600 };
+        let mut config = Config { files: vec![file] };
+        let problems = transpiled(OperatingSystem::Flatcar, &mut config).unwrap_err();
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let expected = [
+            "config.bu:8:22: invalid compression method",
+            "config.bu:19:9: invalid unit content: unable to find end of section",
+            "config.bu:14:22: doesn't match the form \"01234567-89AB-CDEF-EDCB-A98765432101\"",
+        ];
+        assert_eq!(said, expected);
     }
 }

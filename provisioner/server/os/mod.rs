@@ -103,7 +103,9 @@ pub fn validate(os: OperatingSystem, config: &Config) -> Result<(), Vec<Problem>
     match os {
         OperatingSystem::CloudInit => cloud_init::validate(config, &mut problems),
         OperatingSystem::Talos => talos::validate(config, &mut problems),
-        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ignition::validate(config, &mut problems),
+        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => {
+            ignition::validate(os, config, &mut problems)
+        }
         OperatingSystem::Bottlerocket => bottlerocket::validate(config, &mut problems),
         OperatingSystem::Kairos => kairos::validate(config, &mut problems),
     }
