@@ -3,6 +3,7 @@
 mod bottlerocket;
 mod ignition;
 mod kairos;
+mod netdog;
 mod samples;
 mod talos;
 

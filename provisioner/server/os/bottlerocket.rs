@@ -3,7 +3,6 @@
 use super::netdog;
 use crate::inventory::Problem;
 use provisioner_wire::order::{Config, ConfigFile};
-use std::collections::BTreeMap;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -192,9 +191,4 @@ fn kubernetes_setting(
         _ => return,
     };
     problems.push(at_offset(file, value.span().start, format!("settings.kubernetes.{name} is not {wanted}")));
-}
-
-/// The keys of a table, for tests of presence.
-pub(super) fn keys<'t>(table: &'t Table<'_>) -> BTreeMap<&'t str, &'t DeValue<'t>> {
-    table.iter().map(|(key, value)| (key.get_ref().as_ref(), value.get_ref())).collect()
 }
