@@ -4,6 +4,7 @@
 //! does all of it with a token that opens nothing, before any power change.
 
 mod bottlerocket;
+mod bottlerocket_settings;
 mod butane;
 mod cloud_init;
 mod context;
