@@ -149,114 +149,142 @@ fn what_a_version_does_not_have_names_the_one_that_does() {
     }
 }
 
-const BOND: &str = "version = 3\n[bond0]\nkind = \"bond\"\nmode = \"active-backup\"\ninterfaces = [\"eno1\", \"eno2\"]\n\
-                    dhcp4 = true\n[bond0.monitoring]\nmiimon-frequency-ms = 100\nmiimon-updelay-ms = 250\n\
-                    miimon-downdelay-ms = 100\n[v5]\nkind = \"vlan\"\ndevice = \"bond0\"\nid = 0\ndhcp4 = true\n";
+/// A delay need not be a multiple; a VLAN may have the id 0.
+const BOND: &str = r#"version = 3
+[bond0]
+kind = "bond"
+mode = "active-backup"
+interfaces = ["eno1", "eno2"]
+dhcp4 = true
+[bond0.monitoring]
+miimon-frequency-ms = 100
+miimon-updelay-ms = 250
+miimon-downdelay-ms = 100
+[v5]
+kind = "vlan"
+device = "bond0"
+id = 0
+dhcp4 = true
+"#;
 
-/// Rules of netdog's code that none of its samples breaks alone.
-#[test]
-fn a_good_bond_with_one_mistake_is_refused() {
-    assert_eq!(
-        problems(BOND),
-        Vec::<String>::new(),
-        "a delay need not be a multiple; a VLAN may have the id 0"
-    );
-    let mii = "miimon-frequency-ms = 100\nmiimon-updelay-ms = 250\nmiimon-downdelay-ms = 100\n";
-    let arp = "arpmon-interval-ms = 200\narpmon-validate = \"all\"\narpmon-targets = [\"10.0.0.1\"]\n";
-    let by_arp = BOND.replace(mii, arp);
-    assert_eq!(problems(&by_arp), Vec::<String>::new());
-    let seventeen = (1..=17).map(|n| format!("\"10.0.0.{n}\"")).collect::<Vec<_>>().join(", ");
-    let sixteen = (1..=16).map(|n| format!("\"10.0.0.{n}\"")).collect::<Vec<_>>().join(", ");
-    assert_eq!(problems(&by_arp.replace("\"10.0.0.1\"", &sixteen)), Vec::<String>::new());
-    let own_section = "[eno1]\ndhcp4 = true\n[v5]\n";
-    let second_bond =
-        &format!("[bond1]\n{}[v5]\n", BOND.split("[bond0]\n").nth(1).unwrap().split("[v5]").next().unwrap())
-            .replace("[bond0.", "[bond1.");
-    for (good, from, to, said) in [
-        (BOND, "miimon-updelay-ms = 250\n", "", "bond0.monitoring: miimon-updelay-ms is missing"),
-        (BOND, "miimon-downdelay-ms = 100\n", "", "bond0.monitoring: miimon-downdelay-ms is missing"),
-        (BOND, "miimon-frequency-ms = 100\n", "", "bond0.monitoring: miimon-frequency-ms is missing"),
-        (
-            BOND,
-            "updelay-ms = 250",
-            "updelay-ms = 99",
-            "net.toml:9:1: bond0.monitoring.miimon-updelay-ms: is less than",
-        ),
-        (
-            BOND,
-            "downdelay-ms = 100",
-            "downdelay-ms = 0",
-            "miimon-downdelay-ms: is less than miimon-frequency-ms (100)",
-        ),
-        (BOND, "[v5]", "miimon-use-carrier = 1\n[v5]", "bond0.monitoring.miimon-use-carrier: unknown key"),
-        (
-            BOND,
-            "[v5]",
-            "arpmon-interval-ms = 9\n[v5]",
-            "bond0.monitoring: is either by miimon-… or by arpmon-…",
-        ),
-        (&by_arp, "arpmon-validate = \"all\"\n", "", "bond0.monitoring: arpmon-validate is missing"),
-        (&by_arp, "\"all\"", "\"some\"", "arpmon-validate: is active, all, backup or none"),
-        (&by_arp, "\"10.0.0.1\"", &seventeen, "arpmon-targets: is a list of 1 to 16 addresses"),
-        (&by_arp, "\"10.0.0.1\"", "\"10.0.0.1/24\"", "arpmon-targets: is a list of 1 to 16 addresses"),
-        (&by_arp, "arpmon-targets = [\"10.0.0.1\"]\n", "", "bond0.monitoring: arpmon-targets is missing"),
-        (BOND, "active-backup", "802.3ad", "net.toml:4:1: bond0.mode: is active-backup"),
-        (BOND, "kind = \"bond\"", "kind = \"BOND\"", "bond0.kind: is bond or vlan"),
-        (BOND, "\"eno2\"]", "\"eno1\"]", "bond0.interfaces: eno1 is in this bond"),
-        (BOND, "\"eno2\"]", "\"bond0\"]", "bond0.interfaces: bond0 is in this bond"),
-        (BOND, "[v5]\n", own_section, "bond0.interfaces: eno1 is in this bond"),
-        (BOND, "[v5]\n", second_bond, "bond1.interfaces: eno1 is in this bond"),
-        (BOND, "device = \"bond0\"", "device = \"eno2\"", "bond0.interfaces: eno2 is in this bond"),
-        (
-            BOND,
-            "device = \"bond0\"",
-            "device = \"eno9.5\"",
-            "v5.device: \"eno9.5\": a name of an interface has no dot",
-        ),
-        (BOND, "[v5]", "[\"storage.5\"]", "storage.5: a name of an interface has no dot"),
-        (
-            BOND,
-            "[v5]",
-            "[a-very-long-name]",
-            "a-very-long-name: a name of an interface has 1 to 15 characters",
-        ),
-        (BOND, "id = 0\n", "id = 0\nmtu = 9000\n", "v5.mtu: netdog has no setting for the MTU"),
-        (BOND, "id = 0\n", "id = \"5\"\n", "v5.id: is a whole number of 0 to 4094"),
-        (BOND, "dhcp4 = true\n[bond0", "dhcp4 = \"yes\"\n[bond0", "bond0.dhcp4: is true, false or a table"),
-    ] {
+/// `good` is taken, and each mistake alone (what is replaced, by what) refused in these words.
+fn each_is_refused(good: &str, mistakes: &[(&str, &str, &str)]) {
+    assert_eq!(problems(good), Vec::<String>::new(), "{good}");
+    for (from, to, said) in mistakes {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good, "{from}");
         let problems = problems(&bad);
-        assert!(problems.iter().any(|p| p.contains(said)), "{to}: {problems:#?}");
+        assert!(problems.iter().any(|p| p.contains(said)), "{from} → {to}: {problems:#?}");
     }
+}
+
+#[test]
+fn a_bond_is_watched_by_the_link_as_a_whole() {
+    each_is_refused(
+        BOND,
+        &[
+            ("miimon-frequency-ms = 100\n", "", "bond0.monitoring: miimon-frequency-ms is missing"),
+            ("miimon-updelay-ms = 250\n", "", "bond0.monitoring: miimon-updelay-ms is missing"),
+            ("miimon-downdelay-ms = 100\n", "", "bond0.monitoring: miimon-downdelay-ms is missing"),
+            ("= 250", "= 99", "net.toml:9:1: bond0.monitoring.miimon-updelay-ms: is less than"),
+            (
+                "downdelay-ms = 100",
+                "downdelay-ms = 0",
+                "downdelay-ms: is less than miimon-frequency-ms (100)",
+            ),
+            ("[v5]", "use-carrier = 1\n[v5]", "net.toml:11:1: bond0.monitoring.use-carrier: unknown key"),
+            (
+                "[v5]",
+                "arpmon-interval-ms = 9\n[v5]",
+                "bond0.monitoring: is either by miimon-… or by arpmon-…",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_bond_is_watched_by_arp_as_a_whole() {
+    let mii = "miimon-frequency-ms = 100\nmiimon-updelay-ms = 250\nmiimon-downdelay-ms = 100\n";
+    let arp = "arpmon-interval-ms = 200\narpmon-validate = \"all\"\narpmon-targets = [\"10.0.0.1\"]\n";
+    let targets = |count: u8| (1..=count).map(|n| format!("\"10.0.0.{n}\"")).collect::<Vec<_>>().join(", ");
+    let good = BOND.replace(mii, arp);
+    each_is_refused(
+        &good,
+        &[
+            ("arpmon-interval-ms = 200\n", "", "bond0.monitoring: arpmon-interval-ms is missing"),
+            ("arpmon-validate = \"all\"\n", "", "bond0.monitoring: arpmon-validate is missing"),
+            ("arpmon-targets = [\"10.0.0.1\"]\n", "", "bond0.monitoring: arpmon-targets is missing"),
+            ("\"all\"", "\"some\"", "arpmon-validate: is active, all, backup or none"),
+            (&targets(1), &targets(17), "arpmon-targets: is a list of 1 to 16 addresses"),
+            ("\"10.0.0.1\"", "\"10.0.0.1/24\"", "arpmon-targets: is a list of 1 to 16 addresses"),
+        ],
+    );
+    assert_eq!(problems(&good.replace(&targets(1), &targets(16))), Vec::<String>::new());
+}
+
+#[test]
+fn a_bond_has_its_members_for_itself() {
+    let bond1 = BOND.replace("version = 3\n", "").replace("bond0", "bond1").replace("[v5]", "[v6]");
+    each_is_refused(
+        BOND,
+        &[
+            ("active-backup", "802.3ad", "net.toml:4:1: bond0.mode: is active-backup"),
+            ("mode = \"active-backup\"\n", "", "net.toml:2:2: bond0: mode is missing"),
+            ("\"eno2\"]", "\"eno1\"]", "net.toml:5:1: bond0.interfaces: eno1 is in this bond"),
+            ("\"eno2\"]", "\"bond0\"]", "bond0.interfaces: bond0 is in this bond"),
+            ("[v5]\n", "[eno1]\ndhcp4 = true\n[v5]\n", "bond0.interfaces: eno1 is in this bond"),
+            ("[v5]\n", &format!("{bond1}[v5]\n"), "bond1.interfaces: eno1 is in this bond"),
+            ("device = \"bond0\"", "device = \"eno2\"", "bond0.interfaces: eno2 is in this bond"),
+        ],
+    );
+}
+
+#[test]
+fn names_and_kinds_are_netdogs() {
+    each_is_refused(
+        BOND,
+        &[
+            ("kind = \"bond\"", "kind = \"BOND\"", "bond0.kind: is bond or vlan"),
+            ("= \"bond0\"", "= \"eno9.5\"", "v5.device: \"eno9.5\": a name of an interface has no dot"),
+            ("[v5]", "[\"storage.5\"]", "storage.5: a name of an interface has no dot"),
+            ("[v5]", "[a-very-long-name]", "long-name: a name of an interface has 1 to 15 characters"),
+            ("id = 0\n", "id = 0\nmtu = 9000\n", "net.toml:15:1: v5.mtu: netdog has no setting for the MTU"),
+            ("id = 0\n", "id = \"5\"\n", "v5.id: is a whole number of 0 to 4094"),
+            ("dhcp4 = true\n", "dhcp4 = \"yes\"\n", "bond0.dhcp4: is true, false or a table"),
+            ("dhcp4 = true\n", "primary = 1\ndhcp4 = true\n", "bond0.primary: is true or false"),
+        ],
+    );
 }
 
 #[test]
 fn routes_and_addresses_are_read_as_netdog_reads_them() {
     let good = "version = 2\n[eno1.static4]\naddresses = [\"10.0.0.2/24\"]\n[[eno1.route]]\nto = \"Default\"\n\
                 via = \"10.0.0.1\"\nfrom = \"10.0.0.2\"\nroute-metric = 5\n";
-    assert_eq!(problems(good), Vec::<String>::new());
-    for (from, to, said) in [
-        ("to = \"Default\"\n", "", "net.toml:4:1: eno1.route: to is missing"),
-        ("Default", "10.1.0.0", "eno1.route.to: is default, or a network with its prefix length"),
-        ("\"10.0.0.1\"", "\"10.0.0.1/24\"", "eno1.route.via: is an address"),
-        ("\"10.0.0.2\"\n", "2\n", "eno1.route.from: is an address"),
-        ("metric = 5", "metric = -5", "eno1.route.route-metric: is a whole number of 0 to 4294967295"),
-        ("route-metric", "metric", "net.toml:8:1: eno1.route.metric: unknown key"),
-        ("2/24\"]", "2\"]", "net.toml:3:14: eno1.static4.addresses: \"10.0.0.2\" is not an IPv4 address"),
-        ("[eno1.static4]", "[eno1]\ndhcp4 = false\n[eno1.static4]", "eno1.route: there are no routes beside"),
-        (
-            "[eno1.static4]",
-            "[eno1]\ndhcp6.enabled = true\n[eno1.static4]",
-            "eno1.route: there are no routes beside",
-        ),
-        ("[eno1.static4]", "eno2 = 5\n[eno1.static4]", "net.toml:2:1: eno2: is not a table"),
-        ("version = 2", "version = 4", "net.toml:1:11: version: is 1, 2 or 3"),
-        ("version = 2", "", "net.toml:1:1: version: is 1, 2 or 3"),
-    ] {
-        let problems = problems(&good.replacen(from, to, 1));
-        assert!(problems.iter().any(|p| p.contains(said)), "{to}: {problems:#?}");
-    }
+    each_is_refused(
+        good,
+        &[
+            ("to = \"Default\"\n", "", "net.toml:4:1: eno1.route: to is missing"),
+            ("Default", "10.1.0.0", "eno1.route.to: is default, or a network with its prefix length"),
+            ("\"10.0.0.1\"", "\"10.0.0.1/24\"", "eno1.route.via: is an address"),
+            ("\"10.0.0.2\"\n", "2\n", "eno1.route.from: is an address"),
+            ("metric = 5", "metric = -5", "eno1.route.route-metric: is a whole number of 0 to 4294967295"),
+            ("route-metric", "metric", "net.toml:8:1: eno1.route.metric: unknown key"),
+            ("2/24\"]", "2\"]", "net.toml:3:14: eno1.static4.addresses: \"10.0.0.2\" is not an IPv4 address"),
+            (
+                "[eno1.static4]",
+                "[eno1]\ndhcp4 = false\n[eno1.static4]",
+                "eno1.route: there are no routes beside",
+            ),
+            (
+                "[eno1.static4]",
+                "[eno1]\ndhcp6.enabled = true\n[eno1.static4]",
+                "eno1.route: there are no routes beside",
+            ),
+            ("[eno1.static4]", "eno2 = 5\n[eno1.static4]", "net.toml:2:1: eno2: is not a table"),
+            ("version = 2", "version = 4", "net.toml:1:11: version: is 1, 2 or 3"),
+            ("version = 2", "", "net.toml:1:1: version: is 1, 2 or 3"),
+        ],
+    );
 }
 
 fn rendered(links: Value) -> Result<toml::Table, Vec<String>> {
