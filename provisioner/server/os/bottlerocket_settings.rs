@@ -1,6 +1,6 @@
 //! The settings that Bottlerocket's models have (bottlerocket-settings-sdk, `bottlerocket-settings-models` to 0.28, of all
-//! releases together), as far as they are of its metal variants. Its API refuses the whole user data for a name that is in
-//! none, and the first boot stops.
+//! releases together, and `kernel.drivers` after it), as far as they are of its metal variants. What is only proposed
+//! there is left out: Bottlerocket's API refuses the whole user data for a name that it has not, and the first boot stops.
 
 use Shape::{Any, Flag, Group, Items, List, Mirrors, Named, Text, Whole};
 
@@ -50,7 +50,7 @@ pub(super) const SETTINGS: &[(&str, Shape)] = &[
     ("metrics", Group(&[("metrics-url", Text), ("send-metrics", Flag), ("service-checks", List)])),
     ("motd", Text),
     ("network", Group(NETWORK)),
-    ("ntp", Group(&[("logging", List), ("options", List), ("time-servers", Any)])),
+    ("ntp", Group(&[("options", List), ("time-servers", List)])),
     ("nvidia-container-runtime", Group(NVIDIA_RUNTIME)),
     ("oci-defaults", Group(&[("capabilities", Named(&Flag)), ("resource-limits", Named(&Group(LIMIT)))])),
     ("oci-hooks", Group(&[("log4j-hotpatch-enabled", Flag)])),
@@ -72,7 +72,7 @@ const BOOTSTRAP_CONTAINER: &[(&str, Shape)] =
 const HOST_CONTAINER: &[(&str, Shape)] =
     &[("command", List), ("enabled", Flag), ("source", Text), ("superpowered", Flag), ("user-data", Text)];
 
-const MIRRORS: Shape = Mirrors(&[("capabilities", List), ("endpoint", List), ("registry", Text)]);
+const MIRRORS: Shape = Mirrors(&[("endpoint", List), ("registry", Text)]);
 
 const CREDENTIALS: Shape = Items(&[
     ("auth", Text),
@@ -87,7 +87,6 @@ const CONTAINER_RUNTIME: &[(&str, Shape)] = &[
     ("concurrent-layer-fetch-buffer", Any),
     ("enable-unprivileged-icmp", Flag),
     ("enable-unprivileged-ports", Flag),
-    ("log-level", Text),
     ("max-concurrent-downloads", Whole),
     ("max-concurrent-unpacks", Whole),
     ("max-container-log-line-size", Whole),
@@ -114,7 +113,7 @@ const KERNEL: &[(&str, Shape)] = &[
 ];
 
 const NETWORK: &[(&str, Shape)] =
-    &[("disable-ipv6", List), ("hostname", Text), ("hosts", Any), ("https-proxy", Text), ("no-proxy", List)];
+    &[("hostname", Text), ("hosts", Any), ("https-proxy", Text), ("no-proxy", List)];
 
 const NVIDIA_RUNTIME: &[(&str, Shape)] =
     &[("visible-devices-as-volume-mounts", Flag), ("visible-devices-envvar-when-unprivileged", Flag)];
@@ -172,7 +171,6 @@ const KUBERNETES: &[(&str, Shape)] = &[
     ("kube-api-burst", Whole),
     ("kube-api-qps", Whole),
     ("kube-reserved", Named(&Text)),
-    ("kubelet-extra-config", Text),
     ("log-level", Whole),
     ("max-parallel-image-pulls", Whole),
     ("max-pods", Whole),
