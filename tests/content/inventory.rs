@@ -144,6 +144,22 @@ fn every_mistake_has_its_place_and_changes_nothing() {
     assert!(problems[0].starts_with("images/i.yaml:4:"), "{problems:?}");
 }
 
+/// By the operating system of the machine's profile: others can have it.
+#[test]
+fn a_network_that_bottlerocket_cannot_have_is_refused_where_it_stands() {
+    let network = "network:\n  links:\n    eno1:\n      mac: 52:54:00:00:00:01\n      dhcp: true\n      \
+                   routes: [{to: 10.9.0.0/16, via: 10.0.0.2}]\n      mtu: 9000\n";
+    let machine = format!("{MACHINE}{network}");
+    load_text(&[&machine], PROFILE, IMAGE).unwrap();
+    let profile = PROFILE.replace("os: cloud-init", "os: bottlerocket");
+    let problems = load_text(&[&machine], &profile, IMAGE).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].starts_with("machines/a.yaml:18:"), "{problems:#?}");
+    assert!(problems[0].contains("Bottlerocket takes no routes on a link with dhcp"), "{problems:#?}");
+    assert!(problems[1].starts_with("machines/a.yaml:19:"), "{problems:#?}");
+    assert!(problems[1].contains("Bottlerocket has no setting for the MTU"), "{problems:#?}");
+}
+
 #[test]
 fn what_must_be_there_once_names_both_places() {
     let other = MACHINE

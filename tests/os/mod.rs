@@ -5,6 +5,7 @@ mod coreos;
 mod ignition;
 mod ignition_rules;
 mod kairos;
+mod netdog;
 mod samples;
 mod talos;
 

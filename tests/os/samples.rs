@@ -61,13 +61,22 @@ fn profile(os: &str, role: &str) -> Profile {
     .unwrap()
 }
 
+/// Bottlerocket has no setting for the MTU, and says so.
+fn fitting(os: &str, mut machine: Hardware) -> Hardware {
+    if os == "bottlerocket" {
+        machine.network.as_mut().unwrap().links.values_mut().for_each(|link| link.mtu = None);
+    }
+    machine
+}
+
 pub(super) fn render(os: &str, role: &str, machine: &Hardware) -> Config {
     let site = Site {
         phone_home_url: "https://10.88.0.1:8443/node/v1/ready".into(),
         phone_home_http_url: "http://10.88.0.1:8080/node/v1/ready".into(),
         ca_pem: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),
     };
-    config(&templates(), &profile(os, role), machine, Generation(3), &site, None, &grant())
+    let machine = fitting(os, machine.clone());
+    config(&templates(), &profile(os, role), &machine, Generation(3), &site, None, &grant())
         .unwrap_or_else(|problems| panic!("{os}: {problems:#?}"))
 }
 
@@ -215,7 +224,7 @@ fn settings_that_fight_each_other_are_refused() {
             ca_pem: "P".into(),
         };
         let profile = profile(os, "worker");
-        let machine = machine(values, labels);
+        let machine = fitting(os, machine(values, labels));
         let problems =
             config(&templates(), &profile, &machine, Generation(1), &site, None, &grant()).unwrap_err();
         assert!(problems.iter().any(|p| p.to_string().contains(expected)), "{os} {expected}: {problems:#?}");

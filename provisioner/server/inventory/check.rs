@@ -2,7 +2,7 @@
 
 use super::{
     Cluster, DeclaredSha256, DiskHints, Hardware, ImageDeclaration, ImageSource, Inventory, Nic, Problem,
-    Profile, RecordName, check_cluster, check_delivery,
+    Profile, RecordName, check_cluster, check_delivery, check_network,
     identity::{canonical, is_filler_serial, is_filler_uuid},
 };
 use std::{
@@ -84,6 +84,12 @@ impl Check<'_> {
                 &format!("{at}/profile"),
                 format!("there is no profile {profile} (there is: {known})"),
             );
+        }
+        let os = inventory.profiles.iter().find(|p| machine.profile.as_ref() == Some(&p.name)).map(|p| p.os);
+        if let (Some(os), Some(network)) = (os, &machine.network) {
+            for (pointer, message) in check_network::unfit(network, os) {
+                self.problem(&format!("{at}/network{pointer}"), message);
+            }
         }
         if let Some(hints) = &machine.disk {
             self.hints(&format!("{at}/disk"), hints);

@@ -7,6 +7,7 @@
 pub mod check;
 mod check_cluster;
 mod check_delivery;
+mod check_network;
 pub mod cluster;
 pub mod dhcp_options;
 pub mod hardware;
@@ -25,6 +26,7 @@ pub mod signature;
 pub mod values;
 
 pub use check::check;
+pub use check_network::unfit;
 pub use cluster::{CaCertificate, Cluster};
 pub use dhcp_options::DhcpOptions;
 pub use hardware::{Bmc, BootBy, DiskBoot, Hardware, Nic, Password, PxeLead, Quirks, Values};

@@ -140,6 +140,11 @@ impl Network {
         self.links.iter().find(|(_, link)| has(link)).map(|(name, _)| name)
     }
 
+    /// Whether a VLAN is on this link.
+    pub fn is_below_a_vlan(&self, name: &LinkName) -> bool {
+        self.links.values().any(|link| link.vlan.as_ref().is_some_and(|vlan| vlan.on == *name))
+    }
+
     /// What cannot be, as JSON pointers below the record, with messages.
     pub fn problems(&self, nics: &[Nic]) -> Vec<(String, String)> {
         let mut found = Vec::new();

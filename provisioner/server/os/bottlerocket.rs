@@ -1,99 +1,15 @@
 //! Bottlerocket on metal: `user-data.toml` (settings) and `net.toml` (read by netdog, see [`super::netdog`]).
 
-use super::netdog;
+use super::{
+    bottlerocket_settings::{ONLY_AWS, SETTINGS, Shape},
+    netdog,
+};
 use crate::inventory::Problem;
 use provisioner_wire::order::{Config, ConfigFile};
-use std::collections::BTreeMap;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-
-/// Groups of settings that any metal variant has; another name stops the first boot.
-const SETTINGS: [&str; 18] = [
-    "autoscaling",
-    "aws",
-    "bootstrap-commands",
-    "bootstrap-containers",
-    "boot",
-    "cloudformation",
-    "container-registry",
-    "container-runtime",
-    "container-runtime-plugins",
-    "dns",
-    "host-containers",
-    "kernel",
-    "kubernetes",
-    "metrics",
-    "motd",
-    "network",
-    "ntp",
-    "oci-defaults",
-];
-const MORE_SETTINGS: [&str; 4] = ["oci-hooks", "pki", "updates", "xfs"];
-
-/// Of `settings.kubernetes`.
-const KUBERNETES: [&str; 53] = [
-    "allowed-unsafe-sysctls",
-    "api-server",
-    "authentication-mode",
-    "bootstrap-token",
-    "cloud-provider",
-    "cluster-certificate",
-    "cluster-dns-ip",
-    "cluster-domain",
-    "cluster-name",
-    "container-log-max-files",
-    "container-log-max-size",
-    "cpu-cfs-quota-enforced",
-    "cpu-manager-policy",
-    "cpu-manager-policy-options",
-    "cpu-manager-reconcile-period",
-    "credential-providers",
-    "device-ownership-from-security-context",
-    "event-burst",
-    "event-qps",
-    "eviction-hard",
-    "eviction-max-pod-grace-period",
-    "eviction-soft",
-    "eviction-soft-grace-period",
-    "hostname-override",
-    "hostname-override-source",
-    "ids-per-pod",
-    "image-gc-high-threshold-percent",
-    "image-gc-low-threshold-percent",
-    "kube-api-burst",
-    "kube-api-qps",
-    "kube-reserved",
-    "log-level",
-    "max-pods",
-    "memory-manager-policy",
-    "memory-manager-reserved-memory",
-    "node-ip",
-    "node-labels",
-    "node-taints",
-    "nvidia",
-    "pod-infra-container-image",
-    "pod-pids-limit",
-    "provider-id",
-    "registry-burst",
-    "registry-qps",
-    "reserved-cpus",
-    "seccomp-default",
-    "server-certificate",
-    "server-key",
-    "server-tls-bootstrap",
-    "shutdown-grace-period",
-    "standalone-mode",
-    "static-pods",
-    "system-reserved",
-];
-const MORE_KUBERNETES: [&str; 4] = [
-    "shutdown-grace-period-for-critical-pods",
-    "single-process-oom-kill",
-    "topology-manager-policy",
-    "topology-manager-scope",
-];
 
 /// A table with the place of every key and value.
 pub(super) type Table<'a> = DeTable<'a>;
@@ -138,63 +54,87 @@ pub(super) fn at_offset(file: &ConfigFile, offset: usize, message: impl Into<Str
 fn user_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
     let Some(table) = parse(file, problems) else { return };
     for (key, value) in &table {
-        match (key.get_ref().as_ref(), value.get_ref()) {
-            ("settings", DeValue::Table(settings)) => groups(file, settings, problems),
-            ("settings", _) => problems.push(at_offset(file, value.span().start, "settings is a table")),
-            (other, _) => {
-                let message = format!("user data holds [settings.…] only, not {other}");
-                problems.push(at_offset(file, key.span().start, message));
+        if key.get_ref() == "settings" {
+            Check { file, problems }.value("settings", value, Shape::Group(SETTINGS));
+        } else {
+            // Bottlerocket leaves it out without a word.
+            let message = format!("user data holds [settings.…] only, not {}", key.get_ref());
+            problems.push(at_offset(file, key.span().start, message));
+        }
+    }
+    if !file.contents.is_empty() && !table.contains_key("settings") {
+        problems.push(at_offset(file, 0, "there is no [settings], without which the first boot stops"));
+    }
+}
+
+struct Check<'c> {
+    file: &'c ConfigFile,
+    problems: &'c mut Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn value(&mut self, path: &str, value: &Spanned<DeValue<'_>>, shape: Shape) {
+        let wanted = match (shape, value.get_ref()) {
+            (Shape::Any, _)
+            | (Shape::Flag, DeValue::Boolean(_))
+            | (Shape::Whole, DeValue::Integer(_))
+            | (Shape::Text, DeValue::String(_)) => return,
+            (Shape::Group(known), DeValue::Table(table)) => return self.group(path, table, known),
+            (Shape::Named(shape), DeValue::Table(table)) => return self.named(path, table, *shape),
+            (Shape::Mirrors(_), DeValue::Table(table)) => return self.named(path, table, Shape::List),
+            (Shape::List, DeValue::Array(items)) => return self.items(path, items, Shape::Text),
+            (Shape::Items(known) | Shape::Mirrors(known), DeValue::Array(items)) => {
+                return self.items(path, items, Shape::Group(known));
+            }
+            (Shape::Flag, _) => "true or false",
+            (Shape::Whole, _) => "a whole number",
+            (Shape::Text, _) => "a text",
+            (Shape::List, _) => "a list of texts",
+            (Shape::Named(_) | Shape::Group(_), _) => "a table",
+            (Shape::Items(_) | Shape::Mirrors(_), _) => "a list of tables",
+        };
+        self.say(value.span().start, format!("{path} is not {wanted}"));
+    }
+
+    fn items(&mut self, path: &str, items: &[Spanned<DeValue<'_>>], shape: Shape) {
+        for (index, item) in items.iter().enumerate() {
+            self.value(&format!("{path}[{index}]"), item, shape);
+        }
+    }
+
+    fn named(&mut self, path: &str, table: &Table<'_>, shape: Shape) {
+        for (key, value) in table {
+            self.value(&format!("{path}.{}", key.get_ref()), value, shape);
+        }
+    }
+
+    fn group(&mut self, path: &str, table: &Table<'_>, known: &'static [(&'static str, Shape)]) {
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            let path = format!("{path}.{name}");
+            match known.iter().find(|(known, _)| *known == name) {
+                Some((_, shape)) => self.value(&path, value, *shape),
+                None if path.strip_prefix("settings.").is_some_and(|group| ONLY_AWS.contains(&group)) => {
+                    self.say(
+                        key.span().start,
+                        format!("{path} is of Bottlerocket's variants for AWS, not for metal"),
+                    );
+                }
+                None => self.say(key.span().start, format!("unknown field {path}{}", meant(name, known))),
             }
         }
     }
-}
 
-fn groups(file: &ConfigFile, settings: &Table<'_>, problems: &mut Vec<Problem>) {
-    for (key, value) in settings {
-        let name = key.get_ref().as_ref();
-        if !SETTINGS.contains(&name) && !MORE_SETTINGS.contains(&name) {
-            problems.push(at_offset(file, key.span().start, format!("unknown field settings.{name}")));
-        }
-        if let ("kubernetes", DeValue::Table(kubernetes)) = (name, value.get_ref()) {
-            for (key, value) in kubernetes {
-                kubernetes_setting(file, key.get_ref(), key.span().start, value, problems);
-            }
-        }
+    fn say(&mut self, at: usize, message: String) {
+        self.problems.push(at_offset(self.file, at, message));
     }
 }
 
-fn kubernetes_setting(
-    file: &ConfigFile,
-    name: &str,
-    at: usize,
-    value: &Spanned<DeValue<'_>>,
-    problems: &mut Vec<Problem>,
-) {
-    if !KUBERNETES.contains(&name) && !MORE_KUBERNETES.contains(&name) {
-        problems.push(at_offset(file, at, format!("unknown field settings.kubernetes.{name}")));
-        return;
+/// `; did you mean …?` where at most a third of a known name is otherwise.
+fn meant(name: &str, known: &[(&str, Shape)]) -> String {
+    let distances = known.iter().map(|(known, _)| (strsim::damerau_levenshtein(name, known), *known));
+    match distances.min().filter(|(distance, known)| *distance <= (known.len() / 3).max(1)) {
+        Some((_, known)) => format!("; did you mean {known}?"),
+        None => String::new(),
     }
-    let inner = value.get_ref();
-    let wanted = match name {
-        "standalone-mode" | "server-tls-bootstrap" | "seccomp-default" if !inner.is_bool() => "true or false",
-        "max-pods" if !inner.is_integer() => "a whole number",
-        "node-labels" | "node-taints" if !inner.is_table() => "a table",
-        "api-server"
-        | "cluster-name"
-        | "cluster-certificate"
-        | "bootstrap-token"
-        | "hostname-override"
-        | "node-ip"
-            if !inner.is_str() =>
-        {
-            "a text"
-        }
-        _ => return,
-    };
-    problems.push(at_offset(file, value.span().start, format!("settings.kubernetes.{name} is not {wanted}")));
-}
-
-/// The keys of a table, for tests of presence.
-pub(super) fn keys<'t>(table: &'t Table<'_>) -> BTreeMap<&'t str, &'t DeValue<'t>> {
-    table.iter().map(|(key, value)| (key.get_ref().as_ref(), value.get_ref())).collect()
 }

@@ -4,6 +4,7 @@
 //! does all of it with a token that opens nothing, before any power change.
 
 mod bottlerocket;
+mod bottlerocket_settings;
 mod butane;
 mod cloud_init;
 mod context;
@@ -11,8 +12,10 @@ mod document;
 mod ignition;
 mod kairos;
 mod lint;
+mod net_toml;
 pub mod netboot;
 mod netdog;
+mod netdog_bond;
 mod network;
 pub mod pointer;
 pub mod talos;
@@ -23,7 +26,7 @@ pub use context::Site;
 pub use templates::{ReadError, read_templates};
 
 use crate::{
-    inventory::{Cluster, Hardware, IssuerKind, OperatingSystem, Problem, Profile},
+    inventory::{Cluster, Hardware, IssuerKind, OperatingSystem, Problem, Profile, unfit},
     render::{Rendered, Templates},
     token::{Grant, k3s, talos as talos_secrets},
 };
@@ -42,6 +45,7 @@ pub fn config(
     cluster: Option<&Cluster>,
     grant: &Grant,
 ) -> Result<Config, Vec<Problem>> {
+    fits(profile, hardware)?;
     let context = context::Context::new(profile, hardware, generation, site, cluster, grant);
     let files = templates
         .render(profile.template.as_str(), &context, &grant.secrets())
@@ -52,6 +56,15 @@ pub fn config(
         .and_then(|()| linted(profile, hardware, &config))
         .map_err(|problems| redacted(problems, grant))?;
     Ok(config)
+}
+
+/// The machine's `network` is one that the operating system can have. A machine may be given another profile than its
+/// record names, so the inventory's own check is not enough.
+fn fits(profile: &Profile, hardware: &Hardware) -> Result<(), Vec<Problem>> {
+    let unfit = hardware.network.iter().flat_map(|network| unfit(network, profile.os));
+    let place = |pointer: String| format!("{}: /network{pointer}", hardware.name);
+    let problems: Vec<_> = unfit.map(|(pointer, message)| Problem::new(place(pointer), message)).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// [`config`] with a dummy token, which opens nothing: what runs before any power change.

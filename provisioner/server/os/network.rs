@@ -1,6 +1,7 @@
 //! PURE. A machine's network in the words of each operating system. Names and addresses are typed, so that no value can
 //! become a line of its own.
 
+use super::net_toml::net_toml;
 use crate::inventory::network::{Link, LinkName, Network};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -292,49 +293,6 @@ fn keyfile_family(network: &Network, link: &Link, v4: bool) -> String {
         let domains: Vec<String> = network.search.iter().map(|d| format!("{};", d.as_str())).collect();
         if !domains.is_empty() {
             text += &format!("dns-search={}\n", domains.concat());
-        }
-    }
-    text
-}
-
-fn net_toml(network: &Network) -> String {
-    let mut text = "version = 3\n".to_owned();
-    // Keys are quoted: a name with a dot would be a path.
-    for (name, link) in &network.links {
-        let section = match link.mac {
-            Some(mac) => format!("\"{mac}\""),
-            None => format!("\"{name}\""),
-        };
-        let addressed = link.dhcp || !link.addresses.is_empty();
-        if link.mac.is_some() && !addressed {
-            continue;
-        }
-        text += &format!("\n[{section}]\n");
-        if let Some(bond) = &link.bond {
-            let members: Vec<String> = bond.members.iter().map(|member| format!("\"{member}\"")).collect();
-            let mode = bond.mode.word();
-            text += &format!("kind = \"bond\"\nmode = \"{mode}\"\ninterfaces = [{}]\n", members.join(", "));
-        } else if let Some(vlan) = &link.vlan {
-            text += &format!("kind = \"vlan\"\ndevice = \"{}\"\nid = {}\n", vlan.on, vlan.id);
-        }
-        if link.dhcp || link.addresses.is_empty() {
-            text += &format!("dhcp4 = {}\n", link.dhcp);
-        }
-        if link.bond.is_some() {
-            text +=
-                &format!("\n[{section}.monitoring]\nmiimon-frequency-ms = 100\nmiimon-updelay-ms = 200\n");
-            text += "miimon-downdelay-ms = 200\n";
-        }
-        for (key, v4) in [("static4", true), ("static6", false)] {
-            let own = link.addresses.iter().filter(|address| address.addr().is_ipv4() == v4);
-            let own: Vec<String> = own.map(|address| format!("\"{address}\"")).collect();
-            if !own.is_empty() {
-                text += &format!("\n[{section}.{key}]\naddresses = [{}]\n", own.join(", "));
-            }
-        }
-        for route in link.routes.iter().filter(|_| !link.addresses.is_empty()) {
-            let to = route.to.map_or_else(|| "default".to_owned(), |to| to.to_string());
-            text += &format!("\n[[{section}.route]]\nto = \"{to}\"\nvia = \"{}\"\n", route.via);
         }
     }
     text
