@@ -24,6 +24,8 @@ pub enum Way {
     Announces(u64),
     /// More bytes than the file has, without a length.
     Endless,
+    /// The whole file, without a length.
+    Unsized,
     /// This status, with these headers.
     Status(u16, String),
     /// Compressed on the way, it says.
@@ -106,6 +108,7 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
             let body = contents.iter().copied().cycle().take(contents.len() * 20).collect();
             ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(), body)
         }
+        Way::Unsized => ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(), contents.to_vec()),
         Way::Status(status, headers) => (
             format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"),
             Vec::new(),

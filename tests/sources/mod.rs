@@ -1,9 +1,11 @@
 //! Images that are not in the images folder: fetched from mirrors that lie and from a real registry.
 
 mod addresses;
+mod custody;
 mod liar;
 mod mirrors;
 mod registry;
+mod room;
 
 use provisioner::{
     image::{

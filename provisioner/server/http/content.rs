@@ -150,7 +150,7 @@ pub trait Content: Send + Sync + 'static {
         Box::pin(async move { Err(format!("nothing is rendered for {}", machine.name)) })
     }
 
-    /// The file of the declared image with this SHA-256.
+    /// The file with this SHA-256, of a declared image or a running workflow's.
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>>;
 
     /// The file of a manifest or a chunk with this SHA-256, which may not be there.

@@ -20,11 +20,12 @@ use std::{
     io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// zstd's default: packs as fast as most disks read, and a higher one gains a tenth.
 const LEVEL: i32 = 3;
@@ -78,12 +79,16 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// No image is taken in, nor its chunks read for a check.
+#[derive(Debug)]
+pub struct Alone(#[expect(dead_code, reason = "held, not read")] OwnedRwLockWriteGuard<()>);
+
 #[derive(Debug)]
 pub struct ChunkStore {
     chunks: PathBuf,
     manifests: PathBuf,
     /// Images are taken in beside each other; while something is collected, none is.
-    collecting: RwLock<()>,
+    collecting: Arc<RwLock<()>>,
 }
 
 impl ChunkStore {
@@ -92,13 +97,20 @@ impl ChunkStore {
         let store = Self {
             chunks: data_dir.join("chunks"),
             manifests: data_dir.join("manifests"),
-            collecting: RwLock::default(),
+            collecting: Arc::default(),
         };
         for folder in [&store.chunks, &store.manifests.join("of")] {
             fs::create_dir_all(folder).map_err(at(folder))?;
         }
-        store.collect(false, |_| true)?;
+        if let Some(alone) = store.alone() {
+            store.collect(&alone, false, |_| true)?;
+        }
         Ok(store)
+    }
+
+    /// As long as it is held, no image is taken in. `None` while one is.
+    pub fn alone(&self) -> Option<Alone> {
+        Arc::clone(&self.collecting).try_write_owned().ok().map(Alone)
     }
 
     pub fn manifest_file(&self, root: &Sha) -> PathBuf {
@@ -136,7 +148,7 @@ impl ChunkStore {
     }
 
     fn take_in_whole(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
-        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.collecting.blocking_read();
         let manifest = self.take_apart(whole, done)?;
         let root = manifest.root();
         // The chunks first, all at once: a manifest must never name what a power cut can still take away.
@@ -243,7 +255,7 @@ impl ChunkStore {
     /// Reads every chunk of an image; the names of those that are missing or other than their name, which are removed.
     /// Blocks.
     pub fn check(&self, root: &Sha) -> io::Result<Checked> {
-        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.collecting.blocking_read();
         let mut checked = Checked::default();
         let mut seen = HashSet::new();
         for chunk in self.manifest(root)?.chunks.into_iter().flatten() {
@@ -265,10 +277,14 @@ impl ChunkStore {
     }
 
     /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names; or with `only_asked`
-    /// only counts them.
-    pub fn collect(&self, only_asked: bool, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
+    /// only counts them. What is wanted is to be found out under the guard.
+    pub fn collect(
+        &self,
+        _alone: &Alone,
+        only_asked: bool,
+        wanted: impl Fn(&Sha) -> bool,
+    ) -> Result<Collected, TakeInError> {
         let remove = |path: &Path| if only_asked { Ok(()) } else { fs::remove_file(path).map_err(at(path)) };
-        let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
         let (mut removed, mut named) = (Collected::default(), HashSet::new());
         for path in files(&self.manifests)? {
             let root = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));

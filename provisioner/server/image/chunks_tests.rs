@@ -99,12 +99,12 @@ fn what_two_images_share_is_there_once_and_goes_with_the_last_of_them() {
     let (one, two) =
         (site.take_in(&first, ImageFormat::Raw).unwrap(), site.take_in(&second, ImageFormat::Raw).unwrap());
     assert_eq!(site.chunks(), 5);
-    let gone = site.store.collect(false, |root| *root == two).unwrap();
+    let gone = site.store.collect(&site.store.alone().unwrap(), false, |root| *root == two).unwrap();
     assert_eq!((gone.manifests, gone.chunks), (1, 1));
     assert!(gone.bytes > 900_000);
     assert!(site.put_together(&two) == second);
     assert_eq!(site.store.root_of(&sha(&first), ImageFormat::Raw), None, "{one} is gone");
-    site.store.collect(false, |_| false).unwrap();
+    site.store.collect(&site.store.alone().unwrap(), false, |_| false).unwrap();
     assert_eq!(site.chunks(), 0);
 }
 

@@ -3,6 +3,8 @@
 
 mod cache;
 pub mod chunks;
+mod collect;
+pub mod custody;
 pub mod format;
 pub mod progress;
 pub mod qcow2;
@@ -11,11 +13,13 @@ pub mod source;
 pub mod trust;
 pub mod verify;
 
+pub use collect::Removed;
 pub use verify::VerifiedImage;
 
 use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};
 use cache::{Contents, HashCache, Stamp};
 use chunks::{Checked, ChunkStore, TakeInError};
+use custody::{Custody, ForWorkflow, TellsNeeds};
 use progress::{Phase, Progress, Taken};
 use provisioner_wire::{chunks::Sha, order::ImageFormat};
 use source::{Fetched, Fetcher, Local, NotFetched};
@@ -23,7 +27,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 use trust::Trust;
 
@@ -73,7 +77,6 @@ impl ImageError {
 }
 
 /// The images folder and what is known of its files.
-#[derive(Debug)]
 pub struct Images {
     folder: PathBuf,
     known: Mutex<HashCache>,
@@ -86,6 +89,15 @@ pub struct Images {
     trust: Arc<Trust>,
     /// One image is taken in at a time: that uses all cores.
     taking_in: tokio::sync::Mutex<()>,
+    custody: Arc<Custody>,
+    /// Asked when there is no room for an image.
+    needs: OnceLock<Box<dyn TellsNeeds>>,
+}
+
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 impl Images {
@@ -98,6 +110,8 @@ impl Images {
             progress: Mutex::default(),
             trust: Arc::new(Trust::timeless(folder)),
             taking_in: Default::default(),
+            custody: Arc::default(),
+            needs: OnceLock::new(),
         }
     }
 
@@ -151,6 +165,7 @@ impl Images {
     /// Fetched, [`Images::verified`], and taken apart: what an order to write names. Takes as long as fetching, reading
     /// and packing the image, the first time; how far it is, [`Images::taken`] tells.
     pub async fn ready(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
         let progress = self.progress(declared);
         let done = self.make_ready(declared, &progress).await;
         match &done {
@@ -158,6 +173,33 @@ impl Images {
             Err(error) => progress.failed(error.to_string()),
         }
         done
+    }
+
+    /// [`Images::ready`] for a workflow: no collection takes the image away until the store has the workflow's target, or
+    /// the workflow is over.
+    pub async fn ready_for(
+        &self,
+        workflow: ForWorkflow,
+        declared: &ImageDeclaration,
+    ) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
+        self.custody.hold(workflow, declared).await;
+        let image = self.ready(declared).await?;
+        self.custody.held_is(workflow, image.wire());
+        Ok(image)
+    }
+
+    /// [`Images::here`], held as by [`Images::ready_for`].
+    pub async fn here_for(
+        &self,
+        workflow: ForWorkflow,
+        declared: &ImageDeclaration,
+    ) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
+        self.custody.hold(workflow, declared).await;
+        let image = self.here(declared).await?;
+        self.custody.held_is(workflow, image.wire());
+        Ok(image)
     }
 
     async fn make_ready(
@@ -190,12 +232,20 @@ impl Images {
         progress.enter(Phase::Waiting, None);
         let image = || name(declared);
         let fetcher = self.fetcher.as_ref().ok_or_else(|| ImageError::NoFetcher { image: image() })?;
-        let fetched = fetcher.fetch(declared, progress).await;
+        let mut fetched = fetcher.fetch(declared, progress, &self.custody).await;
+        if fetched.as_ref().is_err_and(|error| error.full().is_some()) && self.make_room(declared).await {
+            fetched = fetcher.fetch(declared, progress, &self.custody).await;
+        }
+        if fetched.as_ref().is_err_and(|error| error.full().is_some()) {
+            // Half of it would only be in the way of others.
+            fetcher.give_back(declared);
+        }
         fetched.map_err(|source| ImageError::Fetch { image: image(), source })
     }
 
     /// Fetched and [`Images::verified`]: a kernel, which is served as it is.
     pub async fn here(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
         let progress = self.progress(declared);
         let done = match self.fetch(declared, &progress).await {
             Ok(()) => self.verified(declared).await,
@@ -210,6 +260,7 @@ impl Images {
 
     /// Reads an image's chunks again, and makes those anew that are not what their name says.
     pub async fn recheck(&self, declared: &ImageDeclaration) -> Result<Checked, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
         let verified = self.ready(declared).await?;
         let (Some(store), Some(root)) = (self.chunks.clone(), verified.root()) else {
             return Err(ImageError::NotFetched { image: name(declared) });

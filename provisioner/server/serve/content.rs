@@ -12,13 +12,13 @@ use crate::{
         },
         error::Problem,
     },
-    image::{self, ImageError, Images},
+    image::{self, ImageError, Images, custody::Running},
     inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
     render::Templates,
     secret::Keyring,
-    store::{Db, declared},
+    store::{self, Db, declared},
     token::MintRequest,
 };
 use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
@@ -169,7 +169,8 @@ impl Real {
         self.clusters.record(name.as_str()).await.map(Some).map_err(|e| e.to_string())
     }
 
-    async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
+    /// Of a declared image, or of one that a running workflow has although it is declared otherwise by now.
+    async fn image_with(&self, sha256: &str) -> Option<PathBuf> {
         let mut tx = self.db.read().await.ok()?;
         let images: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await.ok()?;
         drop(tx);
@@ -180,7 +181,10 @@ impl Real {
                 return verified.file().map(PathBuf::from);
             }
         }
-        None
+        let machines = store::machines::all(&mut self.db.read().await.ok()?).await.ok()?;
+        let running = machines.iter().filter_map(Running::of).filter_map(|running| running.images);
+        let is_needed = running.flatten().any(|image| image.sha256 == sha256);
+        is_needed.then(|| self.images.with_sha256(sha256)).flatten()
     }
 }
 
@@ -239,7 +243,7 @@ impl Content for Real {
     }
 
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>> {
-        Box::pin(self.declared_image(sha256))
+        Box::pin(self.image_with(sha256))
     }
 
     fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf> {

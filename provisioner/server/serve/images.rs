@@ -3,14 +3,19 @@
 
 use crate::{
     http::content::{ImageCheck, ImageState, ImagesRemoved},
-    image::{Images, progress::Phase},
+    image::{
+        Images, Removed,
+        custody::{Needs, Running, TellsNeeds},
+    },
     inventory::{ImageDeclaration, Profile},
     store::{self, Db, declared},
 };
 use anyhow::Result;
 use provisioner_wire::chunks::Sha;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,11 +27,11 @@ const AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 /// Ends only with the server.
 pub async fn take_in_all(db: Db, images: Arc<Images>) -> Result<()> {
-    let mut seen = Seen::default();
-    take_in_new(&db, &images, &mut seen).await?;
     if let Err(why) = collect(&db, &images, false).await {
         tracing::info!("nothing is removed of the images: {why}");
     }
+    let mut seen = Seen::default();
+    take_in_new(&db, &images, &mut seen).await?;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         take_in_new(&db, &images, &mut seen).await?;
@@ -100,40 +105,26 @@ pub async fn verify(db: &Db, images: &Images, name: &str) -> Result<ImageCheck, 
     Ok(ImageCheck { chunks: checked.chunks, bytes: checked.bytes, damaged: checked.damaged })
 }
 
-/// Removes what neither a declaration nor a running workflow names. Not while a declared image is being taken in: its
-/// chunks may be half of what is there.
-pub async fn collect(db: &Db, images: &Images, dry_run: bool) -> Result<ImagesRemoved, String> {
-    let text = |error: store::StoreError| error.to_string();
-    let all = declared(db).await.map_err(text)?;
-    let mut wanted = HashSet::new();
-    for image in &all {
-        let taken = images.taken(image);
-        // What failed has nothing to lose: it may be the cache's limit that it failed for.
-        if !matches!(taken.phase, Phase::Ready | Phase::Failed) {
-            return Err(format!("image {} is still being taken in", image.name));
-        }
-        wanted.extend(taken.root.as_deref().and_then(Sha::from_hex));
+/// What is declared, and what workflows run.
+pub struct InStore(pub Db);
+
+impl TellsNeeds for InStore {
+    fn needs(&self) -> Pin<Box<dyn Future<Output = Result<Needs, String>> + Send + '_>> {
+        Box::pin(async {
+            let text = |error: store::StoreError| error.to_string();
+            let mut tx = self.0.read().await.map_err(text)?;
+            let declared = declared::all(&mut tx, declared::Kind::Image).await.map_err(text)?;
+            let machines = store::machines::all(&mut tx).await.map_err(text)?;
+            Ok(Needs { declared, running: machines.iter().filter_map(Running::of).collect() })
+        })
     }
-    for machine in store::machines::all(&mut db.read().await.map_err(text)?).await.map_err(text)? {
-        let image = machine.target().and_then(|target| target.image.as_ref());
-        let root = image.and_then(|image| Sha::from_hex(&image.chunks.as_ref()?.root));
-        wanted.extend(root.filter(|_| machine.is_busy()));
-    }
-    let mut gone = ImagesRemoved { dry_run, ..ImagesRemoved::default() };
-    if let Some(chunks) = images.chunks().cloned() {
-        let done =
-            tokio::task::spawn_blocking(move || chunks.collect(dry_run, |root| wanted.contains(root))).await;
-        let done = done.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-        (gone.manifests, gone.chunks, gone.bytes) = (done.manifests as u64, done.chunks as u64, done.bytes);
-    }
-    if let Some(fetcher) = images.fetcher() {
-        let (files, bytes) = fetcher.collect(&all, dry_run).map_err(|e| format!("fetched images: {e}"))?;
-        gone.files = files as u64;
-        gone.bytes += bytes;
-    }
-    if !dry_run && gone != ImagesRemoved::default() {
-        let ImagesRemoved { manifests, chunks, files, bytes, .. } = gone;
+}
+
+/// Removes what neither a declaration nor a running workflow names.
+pub async fn collect(db: &Db, images: &Arc<Images>, dry_run: bool) -> Result<ImagesRemoved, String> {
+    let Removed { manifests, chunks, files, bytes } = images.collect(&InStore(db.clone()), dry_run).await?;
+    if !dry_run && manifests + chunks + files > 0 {
         tracing::info!(manifests, chunks, files, bytes, "old images removed");
     }
-    Ok(gone)
+    Ok(ImagesRemoved { dry_run, manifests, chunks, files, bytes })
 }

@@ -164,6 +164,7 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
     };
     let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
     let images = Arc::new(images(&config, &clock)?);
+    images.needs_told_by(images::InStore(db.clone()));
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());
