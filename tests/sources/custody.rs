@@ -25,6 +25,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use uuid::Uuid;
 
@@ -167,6 +168,41 @@ async fn a_changed_declaration_takes_nothing_from_a_workflow() {
     assert_eq!(images.collect(&store, false).await.unwrap().files, 1);
     is_whole(&images, &now.wire()).unwrap();
     assert!(is_whole(&images, &had.wire()).is_err());
+}
+
+/// Tells what was needed before a workflow began, which begins as soon as it is asked.
+struct Late {
+    images: Arc<Images>,
+    declared: ImageDeclaration,
+    began: Mutex<Option<tokio::task::JoinHandle<VerifiedImage>>>,
+}
+
+impl TellsNeeds for Late {
+    fn needs(&self) -> Pin<Box<dyn Future<Output = Result<Needs, String>> + Send + '_>> {
+        let (images, declared) = (Arc::clone(&self.images), self.declared.clone());
+        let began = tokio::spawn(async move { images.ready_for(workflow(1, 1), &declared).await.unwrap() });
+        Box::pin(async {
+            // As far as it comes: nowhere, as long as the collection that asks is alone.
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            *self.began.lock().unwrap() = Some(began);
+            Ok(Needs::default())
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_needed_is_asked_when_nobody_can_begin_to_need_more() {
+    let (bytes, site) = (contents(2 << 20), Site::new());
+    let images = Arc::new(site.images);
+    let mirror = Liar::new(&bytes, &[Way::Honest]);
+    let declared = from(&mirror, "disk", &bytes);
+    images.ready(&declared).await.unwrap();
+    let late = Late { images: Arc::clone(&images), declared, began: Mutex::default() };
+    images.collect(&late, false).await.unwrap();
+    let began = late.began.lock().unwrap().take().unwrap();
+    is_whole(&images, &began.await.unwrap().wire()).unwrap();
 }
 
 /// Small numbers, the same for the same seed.

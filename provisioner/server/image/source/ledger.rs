@@ -184,10 +184,8 @@ mod tests {
             for step in steps {
                 let path = |who: u8| PathBuf::from(who.to_string());
                 match step {
-                    Does::Begin(who) => {
-                        if ledger.begin(&path(who)) {
-                            granted.insert(path(who), disk.get(&path(who)).copied().unwrap_or(0));
-                        }
+                    Does::Begin(who) if ledger.begin(&path(who)) => {
+                        granted.insert(path(who), disk.get(&path(who)).copied().unwrap_or(0));
                     }
                     Does::Grow(who, need, ahead) if granted.contains_key(&path(who)) => {
                         if let Ok(now) = ledger.grow(&path(who), need, need + ahead) {
