@@ -26,6 +26,8 @@ pub enum Way {
     Endless,
     /// The whole file, without a length.
     Unsized,
+    /// The first half, and then nothing.
+    Stalls,
     /// This status, with these headers.
     Status(u16, String),
     /// Compressed on the way, it says.
@@ -108,6 +110,10 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
             let body = contents.iter().copied().cycle().take(contents.len() * 20).collect();
             ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(), body)
         }
+        Way::Stalls => {
+            let (line, body) = honest(from);
+            (line, body[..body.len() / 2].to_vec())
+        }
         Way::Unsized => ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(), contents.to_vec()),
         Way::Status(status, headers) => (
             format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"),
@@ -119,6 +125,9 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
         }
     };
     let _ = stream.write_all(answer.as_bytes()).and_then(|()| stream.write_all(&body));
+    if matches!(way, Way::Stalls) {
+        let _ = stream.read(&mut byte);
+    }
     let _ = stream.shutdown(Shutdown::Write);
     // Until the other side has read it all: a reset would take from it what is on the way.
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));

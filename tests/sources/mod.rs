@@ -2,6 +2,7 @@
 
 mod addresses;
 mod custody;
+mod intake;
 mod liar;
 mod mirrors;
 mod registry;

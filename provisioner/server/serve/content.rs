@@ -198,6 +198,11 @@ impl From<Trouble> for Unrendered {
 }
 
 impl Content for Real {
+    fn image_waits(&self, declared: &ImageDeclaration) -> Option<String> {
+        let taken = self.images.taken(declared);
+        (taken.phase != image::progress::Phase::Ready).then(|| taken.sentence())
+    }
+
     fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {
         Box::pin(images::state(&self.db, &self.images, name))
     }

@@ -121,7 +121,7 @@ async fn serve(config: Config) -> Result<()> {
     let (ending, routes) =
         (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
-    let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
+    let taking_in = images::take_in_all(house.db.clone(), house.images.clone(), house.clock.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
     let approving = house.clusters.clone();
     parts.spawn(async move { approving.approve_all().await.context("the approver of certificates") });

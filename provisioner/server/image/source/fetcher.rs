@@ -151,6 +151,7 @@ impl Fetcher {
         if self.local(declared).as_ref().is_some_and(signed) {
             return Ok(());
         }
+        progress.enter(Phase::Fetching, None);
         match (&declared.source, &declared.sha256) {
             (ImageSource::Url(url), DeclaredSha256::Known(sha256)) => {
                 let urls = std::iter::once(url).chain(&declared.mirrors);
@@ -187,7 +188,6 @@ impl Fetcher {
         progress: &Progress,
         (custody, turn): (&Custody, &Arc<Turn>),
     ) -> Result<(), NotFetched> {
-        progress.enter(Phase::Fetching, None);
         let access = self.registries.get(reference.registry()).unwrap_or(&self.open);
         let registry = Registry::new(&self.client, access, reference);
         let pin = match self.pins.get(declared) {
