@@ -12,6 +12,9 @@ use std::{
     time::Duration,
 };
 
+/// So much of an error is in a sentence, that the rest is still seen.
+const WHY_MAX: usize = 160;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -97,7 +100,8 @@ impl Taken {
 
     fn failed(&self, said: &mut String) -> std::fmt::Result {
         if let Some(error) = &self.error {
-            write!(said, ": {error}")?;
+            let short: String = error.chars().take(WHY_MAX).collect();
+            write!(said, ": {short}{}", if short.len() < error.len() { "…" } else { "" })?;
         }
         match self.next_try_ms.and_then(date) {
             Some(date) => write!(said, ", next try at {date}"),
@@ -242,5 +246,8 @@ mod tests {
         assert_eq!(progress.now().sentence(), said);
         progress.enter(Phase::Checking, None);
         assert_eq!(progress.now().sentence(), "checking");
+        progress.failed("é".repeat(500));
+        assert_eq!(progress.now().sentence(), format!("failed: {}…", "é".repeat(160)));
+        assert_eq!(progress.now().error.map(|error| error.chars().count()), Some(500));
     }
 }
