@@ -6,8 +6,17 @@
 //! DATA/manifests/of/SHA256.FORMAT   the root of the image file with that hash
 //! ```
 
-use super::{VerifiedImage, qcow2::Disk};
-use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack, zeros::is_zero};
+use super::{
+    VerifiedImage,
+    bounds::{Bounds, TooLarge},
+    qcow2::Disk,
+};
+use provisioner_unpack::{
+    hashing::Hashing,
+    limit::{self, Limited},
+    unpack,
+    zeros::is_zero,
+};
 use provisioner_wire::{
     chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
     ids::hex,
@@ -31,8 +40,6 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 const LEVEL: i32 = 3;
 /// Raw chunks between the one that unpacks and those that pack.
 const AHEAD: usize = 16;
-/// More than any server's disk: what an image without a declared size may unpack to.
-const RAW_MAX: u64 = 1 << 40;
 
 /// Why an image could not be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,8 @@ pub enum TakeInError {
     RawSha256 { is: String, declared: String },
     #[error("unpacked it has {is} bytes, declared are {declared}")]
     RawSize { is: u64, declared: u64 },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 /// What of a verified image is needed to take it apart.
@@ -60,6 +69,8 @@ struct Whole<'a> {
     sha256: &'a str,
     raw_sha256: Option<&'a str>,
     raw_bytes: Option<u64>,
+    /// Of the file as it is.
+    file_bytes: u64,
 }
 
 /// What a reading of all chunks of an image has found.
@@ -87,14 +98,16 @@ pub struct Alone(#[expect(dead_code, reason = "held, not read")] OwnedRwLockWrit
 pub struct ChunkStore {
     chunks: PathBuf,
     manifests: PathBuf,
+    bounds: Bounds,
     /// Images are taken in beside each other; while something is collected, none is.
     collecting: Arc<RwLock<()>>,
 }
 
 impl ChunkStore {
     /// Below `data_dir`. Chunks that no manifest names are of an image that was not taken in to its end: removed.
-    pub fn open(data_dir: &Path) -> Result<Self, TakeInError> {
+    pub fn open(data_dir: &Path, bounds: Bounds) -> Result<Self, TakeInError> {
         let store = Self {
+            bounds,
             chunks: data_dir.join("chunks"),
             manifests: data_dir.join("manifests"),
             collecting: Arc::default(),
@@ -143,6 +156,7 @@ impl ChunkStore {
             sha256: &image.sha256,
             raw_sha256: image.raw_sha256.as_deref(),
             raw_bytes: image.raw_size_bytes,
+            file_bytes: image.size_bytes,
         };
         self.take_in_whole(&whole, done)
     }
@@ -161,18 +175,26 @@ impl ChunkStore {
 
     /// The file's own hash is checked in the same reading, where that goes from its beginning to its end.
     fn take_apart(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Manifest, TakeInError> {
-        let most = whole.raw_bytes.unwrap_or(RAW_MAX);
+        self.bounds.check(whole.raw_bytes)?;
+        let (most, too_large) = self.bounds.most(whole.raw_bytes, whole.file_bytes);
         let damaged = |source| TakeInError::Damaged { format: whole.format, at: 0, source };
         let file = File::open(whole.path).map_err(at(whole.path))?;
         if whole.format == ImageFormat::Qcow2 {
             hashed(Hashing::new(&file), whole)?;
             let disk = Disk::open(file).map_err(damaged)?;
+            // It says so itself: nothing has to be unpacked to see it.
+            if disk.size() > most {
+                return Err(too_large.into());
+            }
             return self.pack(Limited::new(disk, most), whole, done);
         }
         let mut file = BufReader::with_capacity(1 << 20, Hashing::new(file));
         let manifest = {
             let raw = unpack(&mut file, whole.format).map_err(damaged)?;
-            self.pack(Limited::new(raw, most), whole, done)?
+            self.pack(Limited::new(raw, most), whole, done).map_err(|error| match error {
+                TakeInError::Damaged { source, .. } if is_too_large(&source) => too_large.into(),
+                error => error,
+            })?
         };
         hashed(file.into_inner(), whole)?;
         Ok(manifest)
@@ -314,6 +336,10 @@ impl ChunkStore {
     pub fn manifest(&self, root: &Sha) -> io::Result<Manifest> {
         read_manifest(&self.manifest_file(root), root)
     }
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<limit::TooLarge>())
 }
 
 /// What came out of the file.

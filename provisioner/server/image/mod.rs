@@ -1,6 +1,7 @@
 //! Images as declared → images that may be written. In: a declaration, the images folder. Out: a [`VerifiedImage`],
 //! whose only maker is [`verify`]: nothing else can be named in an order to write, or become chunks.
 
+pub mod bounds;
 mod cache;
 pub mod chunks;
 mod collect;
@@ -23,6 +24,7 @@ use crate::{
     inventory::{ImageDeclaration, ImageSource},
     machine::Time,
 };
+use bounds::Bounds;
 use cache::HashCache;
 use chunks::{Checked, ChunkStore, TakeInError};
 use custody::{Custody, ForWorkflow, TellsNeeds};
@@ -129,8 +131,13 @@ impl Images {
     /// [`Images::new`] that keeps in `data_dir` what it has read, so that a start does not read every image again, and
     /// the chunks of the images.
     pub fn keeping(folder: &Path, data_dir: &Path) -> Result<Self, TakeInError> {
+        Self::keeping_within(folder, data_dir, Bounds::default())
+    }
+
+    /// [`Images::keeping`], and no disk is larger than `bounds` say.
+    pub fn keeping_within(folder: &Path, data_dir: &Path, bounds: Bounds) -> Result<Self, TakeInError> {
         let known = HashCache::open(data_dir.join("image-hashes.json"));
-        let chunks = Some(Arc::new(ChunkStore::open(data_dir)?));
+        let chunks = Some(Arc::new(ChunkStore::open(data_dir, bounds)?));
         Ok(Self { known: Mutex::new(known), chunks, ..Self::new(folder) })
     }
 

@@ -12,7 +12,7 @@ use crate::{
         },
         error::Problem,
     },
-    image::{self, ImageError, Images, custody::Running},
+    image::{self, ImageError, Images, bounds::Bounds, custody::Running},
     inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
@@ -37,6 +37,7 @@ pub struct Real {
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
     signatures: SignaturesRequired,
+    bounds: Bounds,
 }
 
 impl Real {
@@ -50,13 +51,17 @@ impl Real {
             site: house.site.clone(),
             secrets_dir: house.config.hardware_dir.clone(),
             signatures: house.config.signatures.required.clone(),
+            bounds: (&house.config.images).into(),
         }
     }
 
-    /// What the site has against an image without a signature.
-    fn complaint(&self, spec: &Value) -> Option<String> {
+    /// What the site has against an image as it is declared: that nobody signs it, or its size.
+    fn complaint(&self, spec: &Value) -> Option<Problem> {
         let image = ImageDeclaration::deserialize(spec).ok()?;
-        self.signatures.complaint(&image)
+        let problem = |place: &str, what| Problem { place: place.to_owned(), what };
+        let unsigned = self.signatures.complaint(&image).map(|what| problem("signature", what));
+        let large = self.bounds.check(image.raw_size.map(|size| size.0)).err();
+        unsigned.or_else(|| large.map(|what| problem("raw_size", what.to_string())))
     }
 
     async fn hardware(&self, machine: &Machine) -> Result<Hardware, String> {
@@ -216,13 +221,13 @@ impl Content for Real {
     }
 
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        let unsigned = match &change {
+        let complaint = match &change {
             Change::Put { kind: declared::Kind::Image, spec, .. } => self.complaint(spec),
             _ => None,
         };
         let checked = checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())?;
-        match unsigned {
-            Some(what) => Err(vec![Problem { place: "signature".to_owned(), what }]),
+        match complaint {
+            Some(problem) => Err(vec![problem]),
             None => Ok(checked),
         }
     }

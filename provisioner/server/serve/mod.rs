@@ -182,7 +182,8 @@ fn images(config: &Config, clock: &Clock) -> Result<Images> {
     let (required, clock) = (config.signatures.required.clone(), clock.clone());
     let trust = Trust::new(required, &config.images_dir, &config.data_dir, Box::new(move || clock.now()));
     let fetcher = config.fetch.fetcher(&config.registries, &config.data_dir)?;
-    Ok(Images::keeping(&config.images_dir, &config.data_dir)?.trusting(trust).fetching(fetcher))
+    let images = Images::keeping_within(&config.images_dir, &config.data_dir, (&config.images).into())?;
+    Ok(images.trusting(trust).fetching(fetcher))
 }
 
 /// The master key from `PROVISIONER_KEY_FILE` or `PROVISIONER_KEY`, where the site keeps it out of the data folder.
