@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
 
@@ -87,6 +87,28 @@ impl Site {
             let asked = http.build().unwrap().request(method, url).bearer_auth(file("admin-token").trim());
             asked.send().await.unwrap().text().await.unwrap()
         })
+    }
+
+    /// As machines ask.
+    pub fn plain(&self, path: &str) -> (u16, Vec<u8>) {
+        self.runtime.block_on(async {
+            let answer = reqwest::get(format!("http://{}:8080{path}", self.address)).await.unwrap();
+            (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
+        })
+    }
+
+    /// Removes a file of its folder.
+    pub fn forget(&self, file: &str) {
+        fs::remove_file(self.folder.path().join(file)).unwrap();
+    }
+
+    /// Waits until the server listens.
+    pub fn is_up(&self) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect((self.address.as_str(), 8443)).is_err() {
+            assert!(Instant::now() < end, "{}", self.story());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn database(&self) -> PathBuf {
@@ -170,7 +192,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-const PROFILE: &str = "name: crash\nimage: crash\nos: cloud-init\ntemplate: tiny\nrole: worker\n\
+pub const PROFILE: &str = "name: crash\nimage: crash\nos: cloud-init\ntemplate: tiny\nrole: worker\n\
     disk: {min_size: 8MiB}\nplace: {partition: {number: 1}, directory: /seed}\n\
     token: {ttl: 30m}\nready: {deadline: 10m}\n";
 
@@ -187,6 +209,7 @@ fn configuration(address: &str) -> String {
     format!(
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = \"images\"\n\
          [http]\nlisten = \"{address}:8080\"\ntls_listen = \"{address}:8443\"\npublic_host = \"{address}\"\n\
-         [boot]\nipxe_dir = \"boot\"\nkernel = \"boot/vmlinuz\"\ninitramfs = \"boot/initramfs.img\"\n"
+         [boot]\nipxe_dir = \"boot\"\nkernel = \"boot/vmlinuz\"\ninitramfs = \"boot/initramfs.img\"\n\
+         [fetch]\nallow = [\"127.0.0.0/8\"]\n"
     )
 }

@@ -26,6 +26,8 @@ pub enum Way {
     Endless,
     /// The whole file, without a length.
     Unsized,
+    /// As it should be, in five seconds.
+    Slow,
     /// The first half, and then nothing.
     Stalls,
     /// This status, with these headers.
@@ -91,7 +93,7 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
         (line(status, from.unwrap_or(0), rest.len() as u64, "one"), rest.to_vec())
     };
     let (answer, body) = match way {
-        Way::Honest => honest(from),
+        Way::Honest | Way::Slow => honest(from),
         Way::Cut(after) => {
             let (line, body) = honest(from);
             (line, body[..body.len().min(*after)].to_vec())
@@ -124,7 +126,13 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
             (line.replace("etag", "content-encoding: gzip\r\netag"), body)
         }
     };
-    let _ = stream.write_all(answer.as_bytes()).and_then(|()| stream.write_all(&body));
+    let _ = stream.write_all(answer.as_bytes());
+    for part in body.chunks(if matches!(way, Way::Slow) { body.len() / 50 } else { body.len().max(1) }) {
+        let _ = stream.write_all(part);
+        if matches!(way, Way::Slow) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
     if matches!(way, Way::Stalls) {
         let _ = stream.read(&mut byte);
     }

@@ -7,6 +7,7 @@ mod liar;
 mod mirrors;
 mod registry;
 mod room;
+mod server;
 
 use provisioner::{
     image::{

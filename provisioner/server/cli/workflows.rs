@@ -91,7 +91,12 @@ pub async fn begin(
             let text = serde_json::to_string_pretty(&machine).map_err(|e| Failure::Failed(e.to_string()))?;
             println!("{text}");
         }
-        Output::Table => println!("{}: {}: {}", machine.name, machine.phase, machine.reason),
+        Output::Table => {
+            println!("{}: {}: {}", machine.name, machine.phase, machine.reason);
+            if let Some(image) = &machine.waits_for {
+                println!("waits for {}", provisioner_wire::report::clean_to(image, REASON_MAX));
+            }
+        }
     }
     match machine.phase {
         Phase::Failed if wait => Err(Failure::Failed(format!("{name} failed: {}", machine.reason))),
