@@ -9,6 +9,7 @@
 use super::{
     VerifiedImage,
     bounds::{Bounds, TooLarge},
+    chunk_files::{at, keep, read_manifest},
     qcow2::Disk,
 };
 use provisioner_unpack::{
@@ -18,7 +19,7 @@ use provisioner_unpack::{
     zeros::is_zero,
 };
 use provisioner_wire::{
-    chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
+    chunks::{CHUNK_BYTES, Chunk, Manifest, Sha},
     ids::hex,
     order::ImageFormat,
 };
@@ -34,7 +35,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::RwLock;
 
 /// zstd's default: packs as fast as most disks read, and a higher one gains a tenth.
 const LEVEL: i32 = 3;
@@ -82,25 +83,13 @@ pub struct Checked {
     pub damaged: Vec<String>,
 }
 
-/// What a collection has removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
-    pub manifests: usize,
-    pub chunks: usize,
-    pub bytes: u64,
-}
-
-/// No image is taken in, nor its chunks read for a check.
-#[derive(Debug)]
-pub struct Alone(#[expect(dead_code, reason = "held, not read")] OwnedRwLockWriteGuard<()>);
-
 #[derive(Debug)]
 pub struct ChunkStore {
-    chunks: PathBuf,
-    manifests: PathBuf,
+    pub(super) chunks: PathBuf,
+    pub(super) manifests: PathBuf,
     bounds: Bounds,
     /// Images are taken in beside each other; while something is collected, none is.
-    collecting: Arc<RwLock<()>>,
+    pub(super) collecting: Arc<RwLock<()>>,
 }
 
 impl ChunkStore {
@@ -119,11 +108,6 @@ impl ChunkStore {
             store.collect(&alone, false, |_| true)?;
         }
         Ok(store)
-    }
-
-    /// As long as it is held, no image is taken in. `None` while one is.
-    pub fn alone(&self) -> Option<Alone> {
-        Arc::clone(&self.collecting).try_write_owned().ok().map(Alone)
     }
 
     pub fn manifest_file(&self, root: &Sha) -> PathBuf {
@@ -298,40 +282,6 @@ impl ChunkStore {
         Ok(checked)
     }
 
-    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names; or with `only_asked`
-    /// only counts them. What is wanted is to be found out under the guard.
-    pub fn collect(
-        &self,
-        _alone: &Alone,
-        only_asked: bool,
-        wanted: impl Fn(&Sha) -> bool,
-    ) -> Result<Collected, TakeInError> {
-        let remove = |path: &Path| if only_asked { Ok(()) } else { fs::remove_file(path).map_err(at(path)) };
-        let (mut removed, mut named) = (Collected::default(), HashSet::new());
-        for path in files(&self.manifests)? {
-            let root = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
-            let manifest = root.filter(&wanted).and_then(|root| read_manifest(&path, &root).ok());
-            match manifest {
-                Some(manifest) => named.extend(manifest.chunks.into_iter().flatten().map(|c| c.packed)),
-                None => {
-                    remove(&path)?;
-                    removed.manifests += 1;
-                }
-            }
-        }
-        for folder in folders(&self.chunks)? {
-            for path in files(&folder)? {
-                let name = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
-                if name.is_none_or(|name| !named.contains(&name)) {
-                    removed.bytes += fs::metadata(&path).map_or(0, |m| m.len());
-                    remove(&path)?;
-                    removed.chunks += 1;
-                }
-            }
-        }
-        Ok(removed)
-    }
-
     /// Reads and checks a manifest that is kept.
     pub fn manifest(&self, root: &Sha) -> io::Result<Manifest> {
         read_manifest(&self.manifest_file(root), root)
@@ -394,46 +344,6 @@ fn judge(whole: &Whole<'_>, raw: &Raw) -> Result<(), TakeInError> {
         }
         _ => Ok(()),
     }
-}
-
-fn read_manifest(path: &Path, root: &Sha) -> io::Result<Manifest> {
-    let bytes = fs::read(path)?;
-    if Sha::of(&bytes) != *root {
-        return Err(io::Error::other("the manifest's bytes are not those of its name"));
-    }
-    Manifest::parse(&bytes).map_err(|e: ManifestError| io::Error::other(e))
-}
-
-/// Written aside, brought to the medium, renamed.
-fn keep(path: &Path, bytes: &[u8]) -> Result<(), TakeInError> {
-    let folder = path.parent().unwrap_or(path);
-    let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(at(folder))?;
-    aside.write_all(bytes).and_then(|()| aside.as_file().sync_all()).map_err(at(path))?;
-    aside.persist(path).map_err(|e| at(path)(e.error))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder))
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>, TakeInError> {
-    entries(folder, fs::FileType::is_file)
-}
-
-fn folders(folder: &Path) -> Result<Vec<PathBuf>, TakeInError> {
-    entries(folder, fs::FileType::is_dir)
-}
-
-fn entries(folder: &Path, kind: fn(&fs::FileType) -> bool) -> Result<Vec<PathBuf>, TakeInError> {
-    let read = || {
-        fs::read_dir(folder)?
-            .map(|entry| entry.and_then(|e| Ok((e.file_type()?, e.path()))))
-            .collect::<io::Result<Vec<_>>>()
-    };
-    let all = read().map_err(at(folder))?;
-    Ok(all.into_iter().filter(|(is, _)| kind(is)).map(|(_, path)| path).collect())
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> TakeInError + use<> {
-    let path = path.to_owned();
-    move |source| TakeInError::Io { path, source }
 }
 
 #[cfg(test)]

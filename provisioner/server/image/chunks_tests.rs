@@ -1,6 +1,7 @@
 //! Images taken apart and put together again; and everything that must leave no manifest.
 
 use super::*;
+use crate::image::chunk_files::{files, folders};
 
 const MIB: usize = 1 << 20;
 

@@ -51,7 +51,7 @@ impl Images {
     ) -> Result<Removed, String> {
         let chunks = match &self.chunks {
             Some(store) => {
-                Some((Arc::clone(store), store.alone().ok_or("an image is being taken in; ask again later")?))
+                Some((Arc::clone(store), store.alone().ok_or("an image is being taken in or checked; ask again later")?))
             }
             None => None,
         };

@@ -3,6 +3,7 @@
 
 pub mod bounds;
 mod cache;
+mod chunk_files;
 pub mod chunks;
 mod collect;
 pub mod custody;
