@@ -279,11 +279,7 @@ impl Config {
             fleet: read.fleet.map(toml::Spanned::into_inner).unwrap_or_default(),
             images: read.images,
             fetch: FetchConfig { ca_file: read.fetch.ca_file.as_deref().map(near), ..read.fetch },
-            registries: read
-                .registries
-                .into_iter()
-                .map(|r| RegistryConfig { password_file: r.password_file.as_deref().map(near), ..r })
-                .collect(),
+            registries: read.registries.into_iter().map(|registry| beside(registry, near)).collect(),
         })
     }
 }
@@ -298,6 +294,11 @@ impl Http {
     pub fn tls_url(&self, port: u16) -> String {
         format!("https://{}:{port}", bracketed(&self.public_host))
     }
+}
+
+/// Its password's file as `near` finds it.
+fn beside(registry: RegistryConfig, near: impl Fn(&Path) -> PathBuf) -> RegistryConfig {
+    RegistryConfig { password_file: registry.password_file.as_deref().map(near), ..registry }
 }
 
 /// An IPv6 address stands in brackets in a URL (RFC 3986 §3.2.2).

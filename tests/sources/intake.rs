@@ -76,7 +76,7 @@ async fn slow_mirrors_hold_up_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_than_a_few_are_fetched_at_once_and_one_that_is_forgotten_makes_place() {
-    let mut declared = declared(&vec![&[Way::Stalls][..]; AT_ONCE + 2]);
+    let mut declared = declared(&[&[Way::Stalls][..]; AT_ONCE + 2]);
     let Site { folder: _folder, images } = Site::new();
     let images = Arc::new(images);
     let mut intake = Intake::new(images.clone(), || Time(0));

@@ -50,9 +50,10 @@ impl Images {
         only_asked: bool,
     ) -> Result<Removed, String> {
         let chunks = match &self.chunks {
-            Some(store) => {
-                Some((Arc::clone(store), store.alone().ok_or("an image is being taken in or checked; ask again later")?))
-            }
+            Some(store) => Some((
+                Arc::clone(store),
+                store.alone().ok_or("an image is being taken in or checked; ask again later")?,
+            )),
             None => None,
         };
         let alone = self.custody.alone().await;
