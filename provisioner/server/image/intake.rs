@@ -3,6 +3,7 @@
 
 use super::{Images, progress::Phase};
 use crate::{inventory::ImageDeclaration, machine::Time};
+use futures_util::FutureExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -85,11 +86,18 @@ impl Intake {
 
     fn begin(&self, declared: ImageDeclaration, form: Form) -> Known {
         let again = Arc::<Mutex<Option<Time>>>::default();
-        let (images, slots, clock) = (self.images.clone(), self.slots.clone(), self.clock.clone());
+        let (images, clock) = (self.images.clone(), self.clock.clone());
         let (image, told) = (declared.clone(), again.clone());
         images.queued(&image);
+        let mut slot = Box::pin(self.slots.clone().acquire_owned());
+        // Asked for here and now: tasks begin in any order, and the slots are given in the order of asking.
+        let free = slot.as_mut().now_or_never();
         let work = tokio::spawn(async move {
-            let Ok(_slot) = slots.acquire_owned().await else { return };
+            let slot = match free {
+                Some(slot) => slot,
+                None => slot.await,
+            };
+            let Ok(_slot) = slot else { return };
             // Who asks for this image hears of it again, with the machine's name.
             let taken = match form {
                 Form::Whole => images.here(&image).await,
