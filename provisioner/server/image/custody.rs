@@ -122,6 +122,9 @@ impl Custody {
     pub async fn hold(&self, workflow: ForWorkflow, declared: &ImageDeclaration) {
         let _changing = self.changing().await;
         let mut kept = self.kept();
+        // A machine's earlier workflows are over.
+        kept.held
+            .retain(|other, _| other.machine != workflow.machine || other.generation >= workflow.generation);
         let held = kept.held.entry(workflow).or_default();
         if !held.declared.contains(declared) {
             held.declared.push(declared.clone());
@@ -226,6 +229,15 @@ mod tests {
             custody.held_is(workflow(2), image("a"));
             assert_eq!(names(&custody, &rows).await, *expected, "{rows:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_machines_next_workflow_lets_go_what_the_last_one_held() {
+        let custody = Custody::default();
+        for generation in 1..100 {
+            custody.hold(workflow(generation), &declared("a")).await;
+        }
+        assert_eq!(custody.kept().held.keys().collect::<Vec<_>>(), [&workflow(99)]);
     }
 
     #[tokio::test]

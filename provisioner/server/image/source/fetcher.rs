@@ -329,10 +329,13 @@ impl Fetcher {
         }
     }
 
-    /// Removes what was begun for an image that there is no room for.
+    /// Removes what was begun for an image that there is no room for; also a layer whose disk does not fit beside it.
     pub(in crate::image) fn give_back(&self, declared: &ImageDeclaration) {
-        for path in self.needed(declared) {
-            if let Err(error) = self.room.remove(&path.with_extension("part"), false) {
+        if self.local(declared).is_some() {
+            return;
+        }
+        for path in self.needed(declared).into_iter().flat_map(|path| [path.with_extension("part"), path]) {
+            if let Err(error) = self.room.remove(&path, false) {
                 tracing::warn!(image = %declared.name, %error, "what was begun of it cannot be removed");
             }
         }
