@@ -79,12 +79,18 @@ impl Site {
 
     /// One request to the API as the admin: its answer's text.
     pub fn api(&self, method: reqwest::Method, path: &str) -> String {
+        self.api_with(method, path, None)
+    }
+
+    /// The same with a body.
+    pub fn api_with(&self, method: reqwest::Method, path: &str, body: Option<&serde_json::Value>) -> String {
         let file = |name: &str| fs::read_to_string(self.folder.path().join("data").join(name)).unwrap();
         let ca = reqwest::Certificate::from_pem(file("ca.pem").as_bytes()).unwrap();
         let url = format!("https://{}:8443{path}", self.address);
         self.runtime.block_on(async {
             let http = reqwest::Client::builder().add_root_certificate(ca).tls_built_in_root_certs(false);
             let asked = http.build().unwrap().request(method, url).bearer_auth(file("admin-token").trim());
+            let asked = if let Some(body) = body { asked.json(body) } else { asked };
             asked.send().await.unwrap().text().await.unwrap()
         })
     }
@@ -102,10 +108,12 @@ impl Site {
         fs::remove_file(self.folder.path().join(file)).unwrap();
     }
 
-    /// Waits until the server listens.
+    /// Waits until the server listens and has said who may ask it.
     pub fn is_up(&self) {
         let end = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect((self.address.as_str(), 8443)).is_err() {
+        let token = self.folder.path().join("data/admin-token");
+        let said = || fs::read(&token).is_ok_and(|token| token.ends_with(b"\n"));
+        while !said() || std::net::TcpStream::connect((self.address.as_str(), 8443)).is_err() {
             assert!(Instant::now() < end, "{}", self.story());
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -18,7 +18,7 @@ use provisioner_wire::{
     order::{Image, ImageFormat, WipeMethod},
 };
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -113,6 +113,11 @@ fn how_fast_an_image_comes_is_said_and_a_workflow_keeps_it_without_a_declaration
     let said = going["said"].as_str().unwrap();
     assert!(said.starts_with("fetching, ") && said.contains("B/s, about ") && said.ends_with(" s"), "{said}");
     assert_eq!((going["of"].as_u64(), going["error"].as_str()), (Some(LENGTH as u64), None));
+    // A disk that the site does not take is refused when it is declared.
+    let huge =
+        json!({"name": "huge", "source": {"file": "x"}, "format": "zst", "sha256": hash, "raw_size": "2TiB"});
+    let refused = site.api_with(Method::PUT, "/api/v1/images/huge", Some(&huge));
+    assert!(refused.contains("raw_size") && refused.contains("images.raw_max (1099511627776)"), "{refused}");
     until(&site, "not ready", |now| now["said"] == "ready");
     site.kill();
     change(&site, &hash);
