@@ -6,7 +6,10 @@ use crate::{
         config::{DhcpConfig, check as check_dhcp},
         v6::{config::Dhcp6Config, subnet::Served},
     },
-    image::source::config::{FetchConfig, RegistryConfig},
+    image::{
+        bounds::ImagesConfig,
+        source::config::{FetchConfig, RegistryConfig},
+    },
     inventory::{HttpUrl, SignaturesRequired, Size},
     tftp::config::TftpConfig,
 };
@@ -40,6 +43,8 @@ pub struct Config {
     pub boot: Boot,
     pub signatures: Signatures,
     pub fleet: Fleet,
+    /// How large images may be.
+    pub images: ImagesConfig,
     /// Where images may be fetched from.
     pub fetch: FetchConfig,
     pub registries: Vec<RegistryConfig>,
@@ -184,6 +189,8 @@ struct File {
     signatures: Signatures,
     fleet: Option<toml::Spanned<Fleet>>,
     #[serde(default)]
+    images: ImagesConfig,
+    #[serde(default)]
     fetch: FetchConfig,
     #[serde(default)]
     registries: Vec<RegistryConfig>,
@@ -270,12 +277,9 @@ impl Config {
             },
             signatures: read.signatures,
             fleet: read.fleet.map(toml::Spanned::into_inner).unwrap_or_default(),
+            images: read.images,
             fetch: FetchConfig { ca_file: read.fetch.ca_file.as_deref().map(near), ..read.fetch },
-            registries: read
-                .registries
-                .into_iter()
-                .map(|r| RegistryConfig { password_file: r.password_file.as_deref().map(near), ..r })
-                .collect(),
+            registries: read.registries.into_iter().map(|registry| beside(registry, near)).collect(),
         })
     }
 }
@@ -290,6 +294,11 @@ impl Http {
     pub fn tls_url(&self, port: u16) -> String {
         format!("https://{}:{port}", bracketed(&self.public_host))
     }
+}
+
+/// Its password's file as `near` finds it.
+fn beside(registry: RegistryConfig, near: impl Fn(&Path) -> PathBuf) -> RegistryConfig {
+    RegistryConfig { password_file: registry.password_file.as_deref().map(near), ..registry }
 }
 
 /// An IPv6 address stands in brackets in a URL (RFC 3986 §3.2.2).

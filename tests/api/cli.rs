@@ -2,8 +2,12 @@
 
 use super::{MAC, Server, hardware, played::token_of};
 use provisioner_wire::machine::Phase;
+use reqwest::Method;
 use serde_json::{Value, json};
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+};
 
 fn command(server: &Server, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_provisioner"));
@@ -49,6 +53,35 @@ async fn records_are_applied_shown_and_deleted() {
     assert!(out.contains("Z node-1: declared"), "{out}");
     assert_eq!(run(command(&server, &["machine", "delete", "node-1"])).await.0, 0);
     assert_eq!(run(command(&server, &["machine", "show", "node-1"])).await.0, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_assigned_machine_waits_for_is_said_wherever_one_looks() {
+    let server = Server::start().await;
+    server.declare_profile().await;
+    let mut waits = super::profile();
+    waits["name"] = json!("waits");
+    assert_eq!(server.api(Method::PUT, "/api/v1/profiles/waits", Some(waits)).await.0, 200);
+    server.declare("node-1", MAC).await;
+    let mut waiting = command(&server, &["provision", "node-1", "--profile", "waits", "--wait"]);
+    let mut child = waiting.stderr(Stdio::piped()).spawn().unwrap();
+    let told = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().and_then(|()| child.wait()).unwrap();
+        line
+    });
+    let sentence = "image debian-12: fetching, 34 %, 12 MB/s, about 3 min";
+    let told = told.await.unwrap();
+    assert!(told.trim_end().ends_with(&format!(" node-1: assigned: {sentence}")), "{told}");
+    for path in ["machines", "workflows", "explain"] {
+        assert_eq!(server.get(&format!("/api/v1/{path}/node-1")).await["waits_for"], sentence, "{path}");
+    }
+    let (_, explained, _) = run(command(&server, &["explain", "node-1"])).await;
+    assert!(explained.contains(&format!("\nwaits for {sentence}\n")), "{explained}");
+    // Of another phase there is nothing to say.
+    assert_eq!(server.post("/api/v1/machines/node-1/cancel").await.0, 200);
+    assert_eq!(server.get("/api/v1/machines/node-1").await["waits_for"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

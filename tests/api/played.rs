@@ -7,6 +7,7 @@ use provisioner::{
         content::{Answer, Change, Checked, Content, Declared, Facts, Piece, Rendered, Unrendered},
         error::Problem,
     },
+    inventory::ImageDeclaration,
     machine::{
         Act, ActResult, Machine, Time,
         join::dead,
@@ -44,6 +45,9 @@ impl workflow::Hands for Hands {
     fn perform(&self, machine: Machine, act: Act) -> Pin<Box<dyn Future<Output = ActResult> + Send + '_>> {
         Box::pin(async move {
             match act {
+                Act::Preflight if profile_of(&machine).starts_with("waits") => {
+                    ActResult::Failed { reason: "image debian-12: it is not fetched yet".into() }
+                }
                 Act::Preflight => ActResult::Preflighted { target: Box::new(target_of(&machine)) },
                 Act::ChooseDisks => {
                     let disks = machine.report.iter().flat_map(|r| &r.disks).map(Disk::identity).collect();
@@ -58,6 +62,10 @@ impl workflow::Hands for Hands {
             }
         })
     }
+}
+
+fn profile_of(machine: &Machine) -> &str {
+    machine.workflow.as_ref().and_then(|w| w.profile.as_deref()).unwrap_or_default()
 }
 
 /// As the profile's name says: `netboot…` or `by-url…`, with `-tls` by HTTPS only, with `-own` from its own address only.
@@ -129,6 +137,10 @@ fn ignition(token: &str) -> String {
 impl Content for PlayedContent {
     fn certify(&self, certificate: String) -> Result<SignedCertificate, String> {
         Ok(SignedCertificate { certificate, signature: "played".into(), public_key: "played".into() })
+    }
+
+    fn image_waits(&self, declared: &ImageDeclaration) -> Option<String> {
+        (declared.name.as_str() == "debian-12").then(|| "fetching, 34 %, 12 MB/s, about 3 min".to_owned())
     }
 
     fn piece(&self, _: Piece, sha256: &Sha) -> Option<PathBuf> {

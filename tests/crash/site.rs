@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
 
@@ -79,14 +79,44 @@ impl Site {
 
     /// One request to the API as the admin: its answer's text.
     pub fn api(&self, method: reqwest::Method, path: &str) -> String {
+        self.api_with(method, path, None)
+    }
+
+    /// The same with a body.
+    pub fn api_with(&self, method: reqwest::Method, path: &str, body: Option<&serde_json::Value>) -> String {
         let file = |name: &str| fs::read_to_string(self.folder.path().join("data").join(name)).unwrap();
         let ca = reqwest::Certificate::from_pem(file("ca.pem").as_bytes()).unwrap();
         let url = format!("https://{}:8443{path}", self.address);
         self.runtime.block_on(async {
             let http = reqwest::Client::builder().add_root_certificate(ca).tls_built_in_root_certs(false);
             let asked = http.build().unwrap().request(method, url).bearer_auth(file("admin-token").trim());
+            let asked = if let Some(body) = body { asked.json(body) } else { asked };
             asked.send().await.unwrap().text().await.unwrap()
         })
+    }
+
+    /// As machines ask.
+    pub fn plain(&self, path: &str) -> (u16, Vec<u8>) {
+        self.runtime.block_on(async {
+            let answer = reqwest::get(format!("http://{}:8080{path}", self.address)).await.unwrap();
+            (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
+        })
+    }
+
+    /// Removes a file of its folder.
+    pub fn forget(&self, file: &str) {
+        fs::remove_file(self.folder.path().join(file)).unwrap();
+    }
+
+    /// Waits until the server listens and has said who may ask it.
+    pub fn is_up(&self) {
+        let end = Instant::now() + Duration::from_secs(30);
+        let token = self.folder.path().join("data/admin-token");
+        let said = || fs::read(&token).is_ok_and(|token| token.ends_with(b"\n"));
+        while !said() || std::net::TcpStream::connect((self.address.as_str(), 8443)).is_err() {
+            assert!(Instant::now() < end, "{}", self.story());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn database(&self) -> PathBuf {
@@ -170,7 +200,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-const PROFILE: &str = "name: crash\nimage: crash\nos: cloud-init\ntemplate: tiny\nrole: worker\n\
+pub const PROFILE: &str = "name: crash\nimage: crash\nos: cloud-init\ntemplate: tiny\nrole: worker\n\
     disk: {min_size: 8MiB}\nplace: {partition: {number: 1}, directory: /seed}\n\
     token: {ttl: 30m}\nready: {deadline: 10m}\n";
 
@@ -188,6 +218,6 @@ fn configuration(address: &str) -> String {
         "data_dir = \"data\"\nhardware_dir = \"hardware\"\ntemplates_dir = {templates:?}\nimages_dir = \"images\"\n\
          [http]\nlisten = \"{address}:8080\"\ntls_listen = \"{address}:8443\"\npublic_host = \"{address}\"\n\
          [boot]\nipxe_dir = \"boot\"\nkernel = \"boot/vmlinuz\"\ninitramfs = \"boot/initramfs.img\"\n\
-         [fetch]\nallow = [\"127.0.0.1/32\"]\n"
+         [fetch]\nallow = [\"127.0.0.0/8\"]\n"
     )
 }

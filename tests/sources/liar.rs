@@ -24,6 +24,12 @@ pub enum Way {
     Announces(u64),
     /// More bytes than the file has, without a length.
     Endless,
+    /// The whole file, without a length.
+    Unsized,
+    /// As it should be, in five seconds.
+    Slow,
+    /// The first half, and then nothing.
+    Stalls,
     /// This status, with these headers.
     Status(u16, String),
     /// Compressed on the way, it says.
@@ -87,7 +93,7 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
         (line(status, from.unwrap_or(0), rest.len() as u64, "one"), rest.to_vec())
     };
     let (answer, body) = match way {
-        Way::Honest => honest(from),
+        Way::Honest | Way::Slow => honest(from),
         Way::Cut(after) => {
             let (line, body) = honest(from);
             (line, body[..body.len().min(*after)].to_vec())
@@ -106,6 +112,11 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
             let body = contents.iter().copied().cycle().take(contents.len() * 20).collect();
             ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(), body)
         }
+        Way::Stalls => {
+            let (line, body) = honest(from);
+            (line, body[..body.len() / 2].to_vec())
+        }
+        Way::Unsized => ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned(), contents.to_vec()),
         Way::Status(status, headers) => (
             format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"),
             Vec::new(),
@@ -115,7 +126,16 @@ fn serve(mut stream: TcpStream, contents: &[u8], way: &Way, heard: &Mutex<Vec<St
             (line.replace("etag", "content-encoding: gzip\r\netag"), body)
         }
     };
-    let _ = stream.write_all(answer.as_bytes()).and_then(|()| stream.write_all(&body));
+    let _ = stream.write_all(answer.as_bytes());
+    for part in body.chunks(if matches!(way, Way::Slow) { body.len() / 50 } else { body.len().max(1) }) {
+        let _ = stream.write_all(part);
+        if matches!(way, Way::Slow) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    if matches!(way, Way::Stalls) {
+        let _ = stream.read(&mut byte);
+    }
     let _ = stream.shutdown(Shutdown::Write);
     // Until the other side has read it all: a reset would take from it what is on the way.
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));

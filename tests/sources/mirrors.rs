@@ -133,33 +133,6 @@ async fn many_who_want_one_image_fetch_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cache_has_a_limit_and_keeps_what_is_declared() {
-    let bytes = contents(LENGTH);
-    let site = Site::with("allow = [\"127.0.0.0/8\"]\ncache_limit = \"4MiB\"", &[]);
-    let mirror = Liar::new(&bytes, &[Way::Honest]);
-    site.ready(image(&bytes, &[&mirror])).await.unwrap();
-    let more = contents(LENGTH + 1);
-    let other = Liar::new(&more, &[Way::Honest]);
-    let mut second = image(&more, &[&other]);
-    second["size"] = json!(LENGTH + 1);
-    second["name"] = json!("j");
-    let error = site.ready(second.clone()).await.unwrap_err().to_string();
-    assert!(
-        error.contains("3145728 of at most 4194304 bytes") && error.contains("fetch.cache_limit"),
-        "{error}"
-    );
-    assert_eq!(other.seen().len(), 0);
-    // The first is no longer declared: its file goes, and there is room.
-    let fetcher = site.images.fetcher().unwrap();
-    let declared = [declaration(second.clone())];
-    assert_eq!(fetcher.collect(&declared, true).unwrap(), (1, LENGTH as u64));
-    assert_eq!(site.fetched().len(), 1, "it was only asked");
-    assert_eq!(fetcher.collect(&declared, false).unwrap(), (1, LENGTH as u64));
-    site.ready(second).await.unwrap();
-    assert_eq!(fetcher.collect(&declared, false).unwrap(), (0, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn damaged_chunks_are_found_and_made_again() {
     let (bytes, site) = (contents(LENGTH), Site::new());
     let mirror = Liar::new(&bytes, &[Way::Honest]);

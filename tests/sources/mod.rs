@@ -1,10 +1,14 @@
 //! Images that are not in the images folder: fetched from mirrors that lie and from a real registry.
 
 mod addresses;
+mod custody;
+mod intake;
 mod liar;
 mod mirrors;
 mod rebinding;
 mod registry;
+mod room;
+mod server;
 
 use provisioner::{
     image::{

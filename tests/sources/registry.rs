@@ -183,20 +183,40 @@ async fn credentials_are_asked_for_and_told_apart() {
     assert_eq!(site.ready(registry.image(":v1")).await.unwrap().sha256(), sha256(&bytes));
 }
 
+/// A layer of a container disk.
+fn tar(disk: &[u8]) -> Vec<u8> {
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(disk.len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    archive.append_data(&mut header, "disk/node.img", disk).unwrap();
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_comes_out_of_a_layer_is_counted_as_it_comes() {
+    let registry = Registry::start(false);
+    // Some 20 KB as a layer.
+    let layer = registry.push(&tar(&vec![7; 5 << 20]), "application/vnd.oci.image.layer.v1.tar+gzip", None);
+    registry.tag("large", &registry.artifact(&[layer]));
+    let fetch = "allow = [\"127.0.0.0/8\"]\ncache_limit = \"4MiB\"";
+    let site = Site::with(fetch, &[registry.access(None)]);
+    let error = site.ready(registry.image(":large")).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("image i: the cache of fetched images has") && error.contains("fetch.cache_limit"),
+        "{error}"
+    );
+    assert_eq!(site.fetched(), [], "what was begun is not given back");
+    let site = Site::with(&fetch.replace('4', "6"), &[registry.access(None)]);
+    site.ready(registry.image(":large")).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_is_chosen_from_by_architecture_and_a_container_disk_is_opened() {
     let registry = Registry::start(false);
     let (amd64, arm64) = (contents(70_000), contents(80_000));
-    let tar = |disk: &[u8]| {
-        let mut archive =
-            tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-        let mut header = tar::Header::new_gnu();
-        header.set_size(disk.len() as u64);
-        header.set_mode(0o644);
-        header.set_cksum();
-        archive.append_data(&mut header, "disk/node.img", disk).unwrap();
-        archive.into_inner().unwrap().finish().unwrap()
-    };
     let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
     let mut manifests = Vec::new();
     for (architecture, disk) in [("amd64", &amd64), ("arm64", &arm64)] {

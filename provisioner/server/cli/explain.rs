@@ -41,6 +41,9 @@ fn text(one: &Value) -> String {
         }
     };
     line(who);
+    if one.get("waits_for").is_some_and(Value::is_string) {
+        line(format!("waits for {}", whole(one, "waits_for")));
+    }
     for server in list("foreign") {
         line(format!(
             "another DHCP server is on the network: {} (MAC {}, boot file {})",
@@ -76,13 +79,20 @@ mod tests {
             "machine": "node-1", "macs": ["52:54:00:00:00:01"], "phase": "powering", "reason": "powered on",
             "timeline": [{ "at_ms": 0, "kind": "dhcp", "text": "discover from x\u{1b}[2J" }],
             "findings": [{ "rule": "no-request", "cause": "it was offered 10.88.0.11", "todo": "look" }],
-            "foreign": [],
+            "foreign": [], "waits_for": null,
         });
         assert_eq!(
             text(&one),
             "1970-01-01T00:00:00Z  dhcp      discover from x[2J\n\nnode-1 (52:54:00:00:00:01): powering: powered on\n\n\
              CAUSE (no-request): it was offered 10.88.0.11\nDO: look\n"
         );
+        let waits = serde_json::json!({
+            "machine": "node-1", "macs": ["x"], "phase": "assigned", "reason": "asked", "timeline": [], "findings": [],
+            "waits_for": "image debian: fetching, 34 %, 12 MB/s, about 3 min",
+        });
+        let expected = "\nnode-1 (x): assigned: asked\nwaits for image debian: fetching, 34 %, 12 MB/s, about 3 min\n\
+                        nothing wrong was found\n";
+        assert_eq!(text(&waits), expected);
         let well = serde_json::json!({ "macs": ["52:54:00:00:00:01"], "timeline": [], "findings": [] });
         assert_eq!(text(&well), "\n52:54:00:00:00:01: no machine has this MAC\nnothing wrong was found\n");
     }

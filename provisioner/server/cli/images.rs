@@ -104,10 +104,9 @@ async fn list(client: &Client) -> Result<(), Failure> {
     let columns = [
         ("NAME", "name"),
         ("FORMAT", "format"),
-        ("PHASE", "state.phase"),
         ("RAW", "state.raw_bytes"),
         ("PACKED", "state.packed_bytes"),
-        ("ERROR", "state.error"),
+        ("STATE", "state.said"),
     ];
     records::show_list(client, &columns, &all)
 }
@@ -127,8 +126,7 @@ async fn wait(client: &Client, name: &str) -> Result<(), Failure> {
             }
             "failed" => {
                 bar.finish_and_clear();
-                let error = state.get("error").and_then(Value::as_str).unwrap_or("it failed");
-                return Err(Failure::Failed(error.to_owned()));
+                return Err(Failure::Failed(failed(&state)));
             }
             _ => {
                 bar.set_message(said(phase).to_owned());
@@ -136,6 +134,14 @@ async fn wait(client: &Client, name: &str) -> Result<(), Failure> {
                 bar.set_position(number("done").unwrap_or(0));
             }
         }
+    }
+}
+
+fn failed(state: &Value) -> String {
+    let error = state.get("error").and_then(Value::as_str).unwrap_or("it failed");
+    match state.get("next_try_ms").and_then(Value::as_i64) {
+        Some(at) => format!("{error}; the server tries again at {}", table::time(at)),
+        None => error.to_owned(),
     }
 }
 

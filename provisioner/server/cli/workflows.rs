@@ -16,6 +16,9 @@ use std::{
 
 /// Between two looks at a machine that is waited for.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two lines about what a machine waits for.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+const REASON_MAX: usize = 500;
 /// A server that restarts is waited for this long.
 const AWAY_MAX: Duration = Duration::from_secs(120);
 
@@ -88,7 +91,12 @@ pub async fn begin(
             let text = serde_json::to_string_pretty(&machine).map_err(|e| Failure::Failed(e.to_string()))?;
             println!("{text}");
         }
-        Output::Table => println!("{}: {}: {}", machine.name, machine.phase, machine.reason),
+        Output::Table => {
+            println!("{}: {}: {}", machine.name, machine.phase, machine.reason);
+            if let Some(image) = &machine.waits_for {
+                println!("waits for {}", provisioner_wire::report::clean_to(image, REASON_MAX));
+            }
+        }
     }
     match machine.phase {
         Phase::Failed if wait => Err(Failure::Failed(format!("{name} failed: {}", machine.reason))),
@@ -129,6 +137,8 @@ async fn until_end(client: &Client, begun: MachineView) -> Result<MachineView, F
 struct Shown {
     bar: Option<ProgressBar>,
     last: Option<(Phase, String)>,
+    /// When a line was last written.
+    told: Instant,
 }
 
 impl Shown {
@@ -138,12 +148,15 @@ impl Shown {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar, last: None }
+        Self { bar, last: None, told: Instant::now() }
     }
 
     fn update(&mut self, machine: &MachineView) {
         let now = Some((machine.phase, machine.reason.clone()));
-        let reason = provisioner_wire::report::clean(&machine.reason);
+        let said = machine.waits_for.as_ref().unwrap_or(&machine.reason);
+        let reason = provisioner_wire::report::clean_to(said, REASON_MAX);
+        // What is waited for changes all the time.
+        let again = machine.waits_for.is_some() && self.told.elapsed() >= SAY_EVERY;
         match &self.bar {
             Some(bar) => {
                 let template = if machine.progress.is_some_and(|(_, total)| total > 0) {
@@ -160,7 +173,8 @@ impl Shown {
                 bar.set_prefix(machine.phase.to_string());
                 bar.set_message(reason);
             }
-            None if now != self.last => {
+            None if now != self.last || again => {
+                self.told = Instant::now();
                 let at = table::time(machine.changed_at_ms);
                 eprintln!("{at} {}: {}: {reason}", machine.name, machine.phase);
             }

@@ -4,6 +4,7 @@
 use super::error::Problem;
 use crate::{
     image::progress::Taken,
+    inventory::ImageDeclaration,
     machine::{Machine, Time},
     store::declared::Kind,
 };
@@ -96,6 +97,8 @@ pub enum Piece {
 pub struct ImageState {
     #[serde(flatten)]
     pub taken: Taken,
+    /// All of that for a person: `fetching, 34 %, 12 MB/s, about 3 min`.
+    pub said: String,
     /// The digest that a registry's tag was pinned to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned: Option<String>,
@@ -150,11 +153,16 @@ pub trait Content: Send + Sync + 'static {
         Box::pin(async move { Err(format!("nothing is rendered for {}", machine.name)) })
     }
 
-    /// The file of the declared image with this SHA-256.
+    /// The file with this SHA-256, of a declared image or a running workflow's.
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>>;
 
     /// The file of a manifest or a chunk with this SHA-256, which may not be there.
     fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf>;
+
+    /// How far this image is, for a person; `None` where nobody has to wait for it.
+    fn image_waits(&self, _declared: &ImageDeclaration) -> Option<String> {
+        None
+    }
 
     /// How far the declared image of this name is.
     fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {

@@ -59,6 +59,12 @@ impl HashCache {
         self.known.get(path).filter(|(known, _)| known == stamp).map(|(_, contents)| contents)
     }
 
+    /// Files that had these bytes when they were read, with their stamps then.
+    pub(super) fn with_sha256(&self, sha256: &str) -> Vec<(PathBuf, Stamp)> {
+        let same = self.known.iter().filter(|(_, (_, contents))| contents.sha256 == sha256);
+        same.map(|(path, (stamp, _))| (path.clone(), stamp.clone())).collect()
+    }
+
     pub(super) fn put(&mut self, path: &Path, stamp: Stamp, contents: Contents) -> io::Result<()> {
         self.known.insert(path.to_owned(), (stamp, contents));
         let Some(file) = &self.file else { return Ok(()) };

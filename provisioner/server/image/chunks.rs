@@ -6,10 +6,20 @@
 //! DATA/manifests/of/SHA256.FORMAT   the root of the image file with that hash
 //! ```
 
-use super::{VerifiedImage, qcow2::Disk};
-use provisioner_unpack::{hashing::Hashing, limit::Limited, unpack, zeros::is_zero};
+use super::{
+    VerifiedImage,
+    bounds::{Bounds, TooLarge},
+    chunk_files::{at, keep, read_manifest},
+    qcow2::Disk,
+};
+use provisioner_unpack::{
+    hashing::Hashing,
+    limit::{self, Limited},
+    unpack,
+    zeros::is_zero,
+};
 use provisioner_wire::{
-    chunks::{CHUNK_BYTES, Chunk, Manifest, ManifestError, Sha},
+    chunks::{CHUNK_BYTES, Chunk, Manifest, Sha},
     ids::hex,
     order::ImageFormat,
 };
@@ -20,18 +30,17 @@ use std::{
     io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
+use tokio::sync::RwLock;
 
 /// zstd's default: packs as fast as most disks read, and a higher one gains a tenth.
 const LEVEL: i32 = 3;
 /// Raw chunks between the one that unpacks and those that pack.
 const AHEAD: usize = 16;
-/// More than any server's disk: what an image without a declared size may unpack to.
-const RAW_MAX: u64 = 1 << 40;
 
 /// Why an image could not be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +57,8 @@ pub enum TakeInError {
     RawSha256 { is: String, declared: String },
     #[error("unpacked it has {is} bytes, declared are {declared}")]
     RawSize { is: u64, declared: u64 },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 /// What of a verified image is needed to take it apart.
@@ -59,6 +70,8 @@ struct Whole<'a> {
     sha256: &'a str,
     raw_sha256: Option<&'a str>,
     raw_bytes: Option<u64>,
+    /// Of the file as it is.
+    file_bytes: u64,
 }
 
 /// What a reading of all chunks of an image has found.
@@ -70,34 +83,30 @@ pub struct Checked {
     pub damaged: Vec<String>,
 }
 
-/// What a collection has removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
-    pub manifests: usize,
-    pub chunks: usize,
-    pub bytes: u64,
-}
-
 #[derive(Debug)]
 pub struct ChunkStore {
-    chunks: PathBuf,
-    manifests: PathBuf,
+    pub(super) chunks: PathBuf,
+    pub(super) manifests: PathBuf,
+    bounds: Bounds,
     /// Images are taken in beside each other; while something is collected, none is.
-    collecting: RwLock<()>,
+    pub(super) collecting: Arc<RwLock<()>>,
 }
 
 impl ChunkStore {
     /// Below `data_dir`. Chunks that no manifest names are of an image that was not taken in to its end: removed.
-    pub fn open(data_dir: &Path) -> Result<Self, TakeInError> {
+    pub fn open(data_dir: &Path, bounds: Bounds) -> Result<Self, TakeInError> {
         let store = Self {
+            bounds,
             chunks: data_dir.join("chunks"),
             manifests: data_dir.join("manifests"),
-            collecting: RwLock::default(),
+            collecting: Arc::default(),
         };
         for folder in [&store.chunks, &store.manifests.join("of")] {
             fs::create_dir_all(folder).map_err(at(folder))?;
         }
-        store.collect(false, |_| true)?;
+        if let Some(alone) = store.alone() {
+            store.collect(&alone, false, |_| true)?;
+        }
         Ok(store)
     }
 
@@ -131,12 +140,13 @@ impl ChunkStore {
             sha256: &image.sha256,
             raw_sha256: image.raw_sha256.as_deref(),
             raw_bytes: image.raw_size_bytes,
+            file_bytes: image.size_bytes,
         };
         self.take_in_whole(&whole, done)
     }
 
     fn take_in_whole(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Sha, TakeInError> {
-        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.collecting.blocking_read();
         let manifest = self.take_apart(whole, done)?;
         let root = manifest.root();
         // The chunks first, all at once: a manifest must never name what a power cut can still take away.
@@ -149,18 +159,26 @@ impl ChunkStore {
 
     /// The file's own hash is checked in the same reading, where that goes from its beginning to its end.
     fn take_apart(&self, whole: &Whole<'_>, done: &AtomicU64) -> Result<Manifest, TakeInError> {
-        let most = whole.raw_bytes.unwrap_or(RAW_MAX);
+        self.bounds.check(whole.raw_bytes)?;
+        let (most, too_large) = self.bounds.most(whole.raw_bytes, whole.file_bytes);
         let damaged = |source| TakeInError::Damaged { format: whole.format, at: 0, source };
         let file = File::open(whole.path).map_err(at(whole.path))?;
         if whole.format == ImageFormat::Qcow2 {
             hashed(Hashing::new(&file), whole)?;
             let disk = Disk::open(file).map_err(damaged)?;
+            // It says so itself: nothing has to be unpacked to see it.
+            if disk.size() > most {
+                return Err(too_large.into());
+            }
             return self.pack(Limited::new(disk, most), whole, done);
         }
         let mut file = BufReader::with_capacity(1 << 20, Hashing::new(file));
         let manifest = {
             let raw = unpack(&mut file, whole.format).map_err(damaged)?;
-            self.pack(Limited::new(raw, most), whole, done)?
+            self.pack(Limited::new(raw, most), whole, done).map_err(|error| match error {
+                TakeInError::Damaged { source, .. } if is_too_large(&source) => too_large.into(),
+                error => error,
+            })?
         };
         hashed(file.into_inner(), whole)?;
         Ok(manifest)
@@ -243,7 +261,7 @@ impl ChunkStore {
     /// Reads every chunk of an image; the names of those that are missing or other than their name, which are removed.
     /// Blocks.
     pub fn check(&self, root: &Sha) -> io::Result<Checked> {
-        let _shared = self.collecting.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.collecting.blocking_read();
         let mut checked = Checked::default();
         let mut seen = HashSet::new();
         for chunk in self.manifest(root)?.chunks.into_iter().flatten() {
@@ -264,40 +282,14 @@ impl ChunkStore {
         Ok(checked)
     }
 
-    /// Removes every manifest that `wanted` does not want, and every chunk that no manifest names; or with `only_asked`
-    /// only counts them.
-    pub fn collect(&self, only_asked: bool, wanted: impl Fn(&Sha) -> bool) -> Result<Collected, TakeInError> {
-        let remove = |path: &Path| if only_asked { Ok(()) } else { fs::remove_file(path).map_err(at(path)) };
-        let _alone = self.collecting.write().unwrap_or_else(PoisonError::into_inner);
-        let (mut removed, mut named) = (Collected::default(), HashSet::new());
-        for path in files(&self.manifests)? {
-            let root = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
-            let manifest = root.filter(&wanted).and_then(|root| read_manifest(&path, &root).ok());
-            match manifest {
-                Some(manifest) => named.extend(manifest.chunks.into_iter().flatten().map(|c| c.packed)),
-                None => {
-                    remove(&path)?;
-                    removed.manifests += 1;
-                }
-            }
-        }
-        for folder in folders(&self.chunks)? {
-            for path in files(&folder)? {
-                let name = path.file_name().and_then(|n| Sha::from_hex(n.to_str()?));
-                if name.is_none_or(|name| !named.contains(&name)) {
-                    removed.bytes += fs::metadata(&path).map_or(0, |m| m.len());
-                    remove(&path)?;
-                    removed.chunks += 1;
-                }
-            }
-        }
-        Ok(removed)
-    }
-
     /// Reads and checks a manifest that is kept.
     pub fn manifest(&self, root: &Sha) -> io::Result<Manifest> {
         read_manifest(&self.manifest_file(root), root)
     }
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<limit::TooLarge>())
 }
 
 /// What came out of the file.
@@ -352,46 +344,6 @@ fn judge(whole: &Whole<'_>, raw: &Raw) -> Result<(), TakeInError> {
         }
         _ => Ok(()),
     }
-}
-
-fn read_manifest(path: &Path, root: &Sha) -> io::Result<Manifest> {
-    let bytes = fs::read(path)?;
-    if Sha::of(&bytes) != *root {
-        return Err(io::Error::other("the manifest's bytes are not those of its name"));
-    }
-    Manifest::parse(&bytes).map_err(|e: ManifestError| io::Error::other(e))
-}
-
-/// Written aside, brought to the medium, renamed.
-fn keep(path: &Path, bytes: &[u8]) -> Result<(), TakeInError> {
-    let folder = path.parent().unwrap_or(path);
-    let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(at(folder))?;
-    aside.write_all(bytes).and_then(|()| aside.as_file().sync_all()).map_err(at(path))?;
-    aside.persist(path).map_err(|e| at(path)(e.error))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder))
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>, TakeInError> {
-    entries(folder, fs::FileType::is_file)
-}
-
-fn folders(folder: &Path) -> Result<Vec<PathBuf>, TakeInError> {
-    entries(folder, fs::FileType::is_dir)
-}
-
-fn entries(folder: &Path, kind: fn(&fs::FileType) -> bool) -> Result<Vec<PathBuf>, TakeInError> {
-    let read = || {
-        fs::read_dir(folder)?
-            .map(|entry| entry.and_then(|e| Ok((e.file_type()?, e.path()))))
-            .collect::<io::Result<Vec<_>>>()
-    };
-    let all = read().map_err(at(folder))?;
-    Ok(all.into_iter().filter(|(is, _)| kind(is)).map(|(_, path)| path).collect())
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> TakeInError + use<> {
-    let path = path.to_owned();
-    move |source| TakeInError::Io { path, source }
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! Images as declared → images that may be written. In: a declaration, the images folder. Out: a [`VerifiedImage`],
 //! whose only maker is [`verify`]: nothing else can be named in an order to write, or become chunks.
 
+pub mod bounds;
 mod cache;
+mod chunk_files;
 pub mod chunks;
+mod collect;
+pub mod custody;
+mod file;
 pub mod format;
+pub mod intake;
+pub mod pace;
 pub mod progress;
 pub mod qcow2;
 pub mod read_back;
@@ -11,19 +18,25 @@ pub mod source;
 pub mod trust;
 pub mod verify;
 
+pub use collect::Removed;
 pub use verify::VerifiedImage;
 
-use crate::inventory::{DeclaredSha256, ImageDeclaration, ImageSource, RelativePath};
-use cache::{Contents, HashCache, Stamp};
+use crate::{
+    inventory::{ImageDeclaration, ImageSource},
+    machine::Time,
+};
+use bounds::Bounds;
+use cache::HashCache;
 use chunks::{Checked, ChunkStore, TakeInError};
+use custody::{Custody, ForWorkflow, TellsNeeds};
 use progress::{Phase, Progress, Taken};
 use provisioner_wire::{chunks::Sha, order::ImageFormat};
-use source::{Fetched, Fetcher, Local, NotFetched};
+use source::{Fetcher, NotFetched};
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 use trust::Trust;
 
@@ -70,10 +83,14 @@ impl ImageError {
             _ => true,
         }
     }
+
+    /// The folder of fetched images is full.
+    pub fn lacks_room(&self) -> bool {
+        matches!(self, Self::Fetch { source, .. } if source.full().is_some())
+    }
 }
 
 /// The images folder and what is known of its files.
-#[derive(Debug)]
 pub struct Images {
     folder: PathBuf,
     known: Mutex<HashCache>,
@@ -86,6 +103,15 @@ pub struct Images {
     trust: Arc<Trust>,
     /// One image is taken in at a time: that uses all cores.
     taking_in: tokio::sync::Mutex<()>,
+    custody: Arc<Custody>,
+    /// Asked when there is no room for an image.
+    needs: OnceLock<Box<dyn TellsNeeds>>,
+}
+
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 impl Images {
@@ -98,14 +124,21 @@ impl Images {
             progress: Mutex::default(),
             trust: Arc::new(Trust::timeless(folder)),
             taking_in: Default::default(),
+            custody: Arc::default(),
+            needs: OnceLock::new(),
         }
     }
 
     /// [`Images::new`] that keeps in `data_dir` what it has read, so that a start does not read every image again, and
     /// the chunks of the images.
     pub fn keeping(folder: &Path, data_dir: &Path) -> Result<Self, TakeInError> {
+        Self::keeping_within(folder, data_dir, Bounds::default())
+    }
+
+    /// [`Images::keeping`], and no disk is larger than `bounds` say.
+    pub fn keeping_within(folder: &Path, data_dir: &Path, bounds: Bounds) -> Result<Self, TakeInError> {
         let known = HashCache::open(data_dir.join("image-hashes.json"));
-        let chunks = Some(Arc::new(ChunkStore::open(data_dir)?));
+        let chunks = Some(Arc::new(ChunkStore::open(data_dir, bounds)?));
         Ok(Self { known: Mutex::new(known), chunks, ..Self::new(folder) })
     }
 
@@ -144,6 +177,13 @@ impl Images {
         }
     }
 
+    /// Looks at all that is going on; called about once a second, it makes the rates in [`Images::taken`].
+    pub fn look(&self, now: Time) {
+        for (_, progress) in self.progress.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            progress.look(now);
+        }
+    }
+
     pub fn chunks(&self) -> Option<&Arc<ChunkStore>> {
         self.chunks.as_ref()
     }
@@ -151,7 +191,10 @@ impl Images {
     /// Fetched, [`Images::verified`], and taken apart: what an order to write names. Takes as long as fetching, reading
     /// and packing the image, the first time; how far it is, [`Images::taken`] tells.
     pub async fn ready(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
         let progress = self.progress(declared);
+        let turn = progress.turn();
+        let _turn = turn.lock().await;
         let done = self.make_ready(declared, &progress).await;
         match &done {
             Ok(image) => progress.ready(image.root().map(|root| root.to_string())),
@@ -160,12 +203,42 @@ impl Images {
         done
     }
 
+    /// [`Images::ready`] for a workflow: no collection takes the image away until the store has the workflow's target, or
+    /// the workflow is over.
+    pub async fn ready_for(
+        &self,
+        workflow: ForWorkflow,
+        declared: &ImageDeclaration,
+    ) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
+        self.custody.hold(workflow, declared).await;
+        let image = self.ready(declared).await?;
+        self.custody.held_is(workflow, image.wire());
+        Ok(image)
+    }
+
+    /// [`Images::here`], held as by [`Images::ready_for`].
+    pub async fn here_for(
+        &self,
+        workflow: ForWorkflow,
+        declared: &ImageDeclaration,
+    ) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
+        self.custody.hold(workflow, declared).await;
+        let image = self.here(declared).await?;
+        self.custody.held_is(workflow, image.wire());
+        Ok(image)
+    }
+
     async fn make_ready(
         &self,
         declared: &ImageDeclaration,
         progress: &Progress,
     ) -> Result<VerifiedImage, ImageError> {
         self.fetch(declared, progress).await?;
+        if let Some(image) = self.ready_already(declared).await? {
+            return Ok(image);
+        }
         progress.enter(Phase::Waiting, None);
         let _one = self.taking_in.lock().await;
         progress.enter(Phase::Checking, None);
@@ -183,20 +256,48 @@ impl Images {
         Ok(verified.in_chunks(root))
     }
 
+    /// What was read and taken apart before need not wait for others that are.
+    async fn ready_already(&self, declared: &ImageDeclaration) -> Result<Option<VerifiedImage>, ImageError> {
+        if !self.is_read(declared) {
+            return Ok(None);
+        }
+        let verified = self.verified(declared).await?;
+        let Some(store) = &self.chunks else { return Ok(Some(verified)) };
+        Ok(store.root_of(verified.sha256(), declared.format).map(|root| verified.in_chunks(root)))
+    }
+
+    /// Whether [`Images::verified`] need not read the file.
+    fn is_read(&self, declared: &ImageDeclaration) -> bool {
+        let path = match &declared.source {
+            ImageSource::File(path) => self.inside(declared, path).ok(),
+            _ => self.fetcher.as_ref().and_then(|fetcher| fetcher.local(declared)).map(|local| local.path),
+        };
+        path.is_some_and(|path| self.known_hash(&path).is_some())
+    }
+
     async fn fetch(&self, declared: &ImageDeclaration, progress: &Progress) -> Result<(), ImageError> {
         if matches!(declared.source, ImageSource::File(_)) {
             return Ok(());
         }
-        progress.enter(Phase::Waiting, None);
         let image = || name(declared);
         let fetcher = self.fetcher.as_ref().ok_or_else(|| ImageError::NoFetcher { image: image() })?;
-        let fetched = fetcher.fetch(declared, progress).await;
+        let mut fetched = fetcher.fetch(declared, progress, &self.custody).await;
+        if fetched.as_ref().is_err_and(|error| error.full().is_some()) && self.make_room(declared).await {
+            fetched = fetcher.fetch(declared, progress, &self.custody).await;
+        }
+        if fetched.as_ref().is_err_and(|error| error.full().is_some()) {
+            // Half of it would only be in the way of others.
+            fetcher.give_back(declared);
+        }
         fetched.map_err(|source| ImageError::Fetch { image: image(), source })
     }
 
     /// Fetched and [`Images::verified`]: a kernel, which is served as it is.
     pub async fn here(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
         let progress = self.progress(declared);
+        let turn = progress.turn();
+        let _turn = turn.lock().await;
         let done = match self.fetch(declared, &progress).await {
             Ok(()) => self.verified(declared).await,
             Err(error) => Err(error),
@@ -210,6 +311,7 @@ impl Images {
 
     /// Reads an image's chunks again, and makes those anew that are not what their name says.
     pub async fn recheck(&self, declared: &ImageDeclaration) -> Result<Checked, ImageError> {
+        let _in_work = self.custody.in_work(declared).await;
         let verified = self.ready(declared).await?;
         let (Some(store), Some(root)) = (self.chunks.clone(), verified.root()) else {
             return Err(ImageError::NotFetched { image: name(declared) });
@@ -227,112 +329,6 @@ impl Images {
             self.progress(declared).ready(Some(root.to_string()));
         }
         Ok(checked)
-    }
-
-    /// Held to its declaration by [`verify`]. Reads a file once, and again when it has changed; fetches nothing.
-    pub async fn verified(&self, declared: &ImageDeclaration) -> Result<VerifiedImage, ImageError> {
-        if let ImageSource::File(path) = &declared.source {
-            let path = self.inside(declared, path)?;
-            let sha256 = self.declared_sha256(declared, None)?;
-            let local = Local { path, sha256: None, manifest_digest: None, signatures: Vec::new() };
-            return self.file(declared, local, sha256).await;
-        }
-        let local = self.fetcher.as_ref().and_then(|fetcher| fetcher.local(declared));
-        let local = local.ok_or_else(|| ImageError::NotFetched { image: name(declared) })?;
-        let sha256 = self.declared_sha256(declared, local.sha256.as_deref())?;
-        self.file(declared, local, sha256).await
-    }
-
-    async fn file(
-        &self,
-        declared: &ImageDeclaration,
-        local: Local,
-        sha256: String,
-    ) -> Result<VerifiedImage, ImageError> {
-        let path = local.path.as_path();
-        let stamp = self.stamp(declared, path)?;
-        if let Some(size) = declared.size.filter(|size| size.0 != stamp.size) {
-            return Err(ImageError::Size { image: name(declared), declared: size.0, seen: stamp.size });
-        }
-        let contents = self.contents(declared, path, stamp.clone()).await?;
-        let fetched = Fetched {
-            path: path.to_owned(),
-            sha256: contents.sha256,
-            sha512: contents.sha512,
-            size: stamp.size,
-            detected: contents.detected,
-            manifest_digest: local.manifest_digest,
-            signatures: local.signatures,
-        };
-        // The digest of a container disk's layer says nothing of the file in it but that it is the one.
-        let sha256 = if sha256.is_empty() { fetched.sha256.clone() } else { sha256 };
-        let (owned, trust) = (declared.clone(), Arc::clone(&self.trust));
-        tokio::task::spawn_blocking(move || verify::verify(&fetched, &owned, &sha256, &trust))
-            .await
-            .unwrap_or_else(|e| Err(io_error(declared, path, io::Error::other(e))))
-    }
-
-    fn stamp(&self, declared: &ImageDeclaration, path: &Path) -> Result<Stamp, ImageError> {
-        let about = fs::metadata(path).map_err(|source| io_error(declared, path, source))?;
-        if !about.is_file() {
-            return Err(ImageError::NotAFile { image: name(declared), path: path.to_owned() });
-        }
-        Ok(Stamp::from(&about))
-    }
-
-    /// The real path, which no symbolic link may lead out of the images folder.
-    fn inside(&self, declared: &ImageDeclaration, path: &RelativePath) -> Result<PathBuf, ImageError> {
-        let wanted = self.folder.join(path.as_str());
-        let real = |path: &Path| path.canonicalize().map_err(|source| io_error(declared, path, source));
-        let (found, folder) = (real(&wanted)?, real(&self.folder)?);
-        if found.starts_with(folder) {
-            return Ok(found);
-        }
-        Err(ImageError::Outside { image: name(declared), path: wanted })
-    }
-
-    async fn contents(
-        &self,
-        declared: &ImageDeclaration,
-        path: &Path,
-        stamp: Stamp,
-    ) -> Result<Contents, ImageError> {
-        if let Some(known) = self.known().get(path, &stamp) {
-            return Ok(known.clone());
-        }
-        let owned = path.to_owned();
-        let contents = tokio::task::spawn_blocking(move || verify::read(&owned))
-            .await
-            .unwrap_or_else(|e| Err(io::Error::other(e)))
-            .map_err(|source| io_error(declared, path, source))?;
-        if let Err(error) = self.known().put(path, stamp, contents.clone()) {
-            tracing::warn!(image = %declared.name, %error, "the image's hash cannot be remembered");
-        }
-        Ok(contents)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, HashCache> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `source`: what the source itself names, whose word counts where the declaration is silent. Empty where neither
-    /// says anything: of a file inside a layer that was checked as a whole.
-    fn declared_sha256(
-        &self,
-        declared: &ImageDeclaration,
-        source: Option<&str>,
-    ) -> Result<String, ImageError> {
-        match &declared.sha256 {
-            DeclaredSha256::Known(sha256) => Ok(sha256.as_str().to_owned()),
-            DeclaredSha256::Absent => Ok(source.unwrap_or_default().to_owned()),
-            DeclaredSha256::In { file } => {
-                let path = self.inside(declared, file)?;
-                let text = fs::read_to_string(&path).map_err(|e| io_error(declared, &path, e))?;
-                let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-                let digits = word.len() == 64 && word.bytes().all(|c| c.is_ascii_hexdigit());
-                if digits { Ok(word) } else { Err(ImageError::NoSha256 { image: name(declared), path }) }
-            }
-        }
     }
 }
 

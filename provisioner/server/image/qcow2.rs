@@ -30,6 +30,11 @@ impl Disk {
             guarded(|| Qcow2::<File>::builder(File::try_from(file)?).open(DenyImplicitOpenGate::default()))?;
         Ok(Self { access: FormatAccess::new(image), at: 0 })
     }
+
+    /// Of the raw disk, as its header says: no more is ever read.
+    pub fn size(&self) -> u64 {
+        self.access.size()
+    }
 }
 
 impl std::fmt::Debug for Disk {

@@ -12,13 +12,13 @@ use crate::{
         },
         error::Problem,
     },
-    image::{self, ImageError, Images},
+    image::{self, ImageError, Images, bounds::Bounds, custody::Running},
     inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
     machine::{Machine, Time},
     os::{self, Site},
     render::Templates,
     secret::Keyring,
-    store::{Db, declared},
+    store::{self, Db, declared},
     token::MintRequest,
 };
 use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
@@ -37,6 +37,7 @@ pub struct Real {
     site: Arc<dyn Fn(&MachineName) -> Site + Send + Sync>,
     secrets_dir: Option<PathBuf>,
     signatures: SignaturesRequired,
+    bounds: Bounds,
 }
 
 impl Real {
@@ -50,13 +51,17 @@ impl Real {
             site: house.site.clone(),
             secrets_dir: house.config.hardware_dir.clone(),
             signatures: house.config.signatures.required.clone(),
+            bounds: (&house.config.images).into(),
         }
     }
 
-    /// What the site has against an image without a signature.
-    fn complaint(&self, spec: &Value) -> Option<String> {
+    /// What the site has against an image as it is declared: that nobody signs it, or its size.
+    fn complaint(&self, spec: &Value) -> Option<Problem> {
         let image = ImageDeclaration::deserialize(spec).ok()?;
-        self.signatures.complaint(&image)
+        let problem = |place: &str, what| Problem { place: place.to_owned(), what };
+        let unsigned = self.signatures.complaint(&image).map(|what| problem("signature", what));
+        let large = self.bounds.check(image.raw_size.map(|size| size.0)).err();
+        unsigned.or_else(|| large.map(|what| problem("raw_size", what.to_string())))
     }
 
     async fn hardware(&self, machine: &Machine) -> Result<Hardware, String> {
@@ -169,7 +174,8 @@ impl Real {
         self.clusters.record(name.as_str()).await.map(Some).map_err(|e| e.to_string())
     }
 
-    async fn declared_image(&self, sha256: &str) -> Option<PathBuf> {
+    /// Of a declared image, or of one that a running workflow has although it is declared otherwise by now.
+    async fn image_with(&self, sha256: &str) -> Option<PathBuf> {
         let mut tx = self.db.read().await.ok()?;
         let images: Vec<ImageDeclaration> = declared::all(&mut tx, declared::Kind::Image).await.ok()?;
         drop(tx);
@@ -180,7 +186,10 @@ impl Real {
                 return verified.file().map(PathBuf::from);
             }
         }
-        None
+        let machines = store::machines::all(&mut self.db.read().await.ok()?).await.ok()?;
+        let running = machines.iter().filter_map(Running::of).filter_map(|running| running.images);
+        let is_needed = running.flatten().any(|image| image.sha256 == sha256);
+        is_needed.then(|| self.images.with_sha256(sha256)).flatten()
     }
 }
 
@@ -194,6 +203,11 @@ impl From<Trouble> for Unrendered {
 }
 
 impl Content for Real {
+    fn image_waits(&self, declared: &ImageDeclaration) -> Option<String> {
+        let taken = self.images.taken(declared);
+        (taken.phase != image::progress::Phase::Ready).then(|| taken.sentence())
+    }
+
     fn image_state<'a>(&'a self, name: &'a str) -> Answer<'a, Result<ImageState, String>> {
         Box::pin(images::state(&self.db, &self.images, name))
     }
@@ -207,13 +221,13 @@ impl Content for Real {
     }
 
     fn check(&self, declared: &Declared, change: Change<'_>) -> Result<Checked, Vec<Problem>> {
-        let unsigned = match &change {
+        let complaint = match &change {
             Change::Put { kind: declared::Kind::Image, spec, .. } => self.complaint(spec),
             _ => None,
         };
         let checked = checked::check(declared, change, &names(&self.templates), self.secrets_dir.as_deref())?;
-        match unsigned {
-            Some(what) => Err(vec![Problem { place: "signature".to_owned(), what }]),
+        match complaint {
+            Some(problem) => Err(vec![problem]),
             None => Ok(checked),
         }
     }
@@ -239,7 +253,7 @@ impl Content for Real {
     }
 
     fn image_file<'a>(&'a self, sha256: &'a str) -> Answer<'a, Option<PathBuf>> {
-        Box::pin(self.declared_image(sha256))
+        Box::pin(self.image_with(sha256))
     }
 
     fn piece(&self, piece: Piece, sha256: &Sha) -> Option<PathBuf> {

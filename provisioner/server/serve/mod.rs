@@ -122,7 +122,7 @@ async fn serve(config: Config) -> Result<()> {
     let (ending, routes) =
         (until(stopped), http::tls(&app, house.config.http.firmware_tls.then(|| files.router())));
     parts.spawn(async move { secure.tls(certificates, routes, ending).await.context("HTTPS") });
-    let taking_in = images::take_in_all(house.db.clone(), house.images.clone());
+    let taking_in = images::take_in_all(house.db.clone(), house.images.clone(), house.clock.clone());
     parts.spawn(async move { taking_in.await.context("the images") });
     let approving = house.clusters.clone();
     parts.spawn(async move { approving.approve_all().await.context("the approver of certificates") });
@@ -165,6 +165,7 @@ async fn open(config: Config, clock: Clock, plain: &Bound, secure: &Bound) -> Re
     };
     let templates = Arc::new(os::read_templates(&config.templates_dir.join("machine-config"))?);
     let images = Arc::new(images(&config, &clock)?);
+    images.needs_told_by(images::InStore(db.clone()));
     let ca_file = tls::ca_file(&config.data_dir);
     let ca_pem = fs::read_to_string(&ca_file).with_context(|| ca_file.display().to_string())?;
     let http_url = config.http.plain_url(plain.address().port());
@@ -185,7 +186,8 @@ fn images(config: &Config, clock: &Clock) -> Result<Images> {
     let trust = Trust::new(required, &config.images_dir, &config.data_dir, Box::new(move || clock.now()))
         .reaching(config.fetch.client()?);
     let fetcher = config.fetch.fetcher(&config.registries, &config.data_dir)?;
-    Ok(Images::keeping(&config.images_dir, &config.data_dir)?.trusting(trust).fetching(fetcher))
+    let images = Images::keeping_within(&config.images_dir, &config.data_dir, (&config.images).into())?;
+    Ok(images.trusting(trust).fetching(fetcher))
 }
 
 /// The master key from `PROVISIONER_KEY_FILE` or `PROVISIONER_KEY`, where the site keeps it out of the data folder.

@@ -6,7 +6,7 @@ use crate::{
     bmc::{Bmc, BmcError, BmcTarget, Cause, NetBoot, PowerChange, governor::Kind, visit::Visits},
     clock::Clock,
     cluster::{Clusters, Trouble},
-    image::{ImageError, Images, VerifiedImage},
+    image::{ImageError, Images, VerifiedImage, custody::ForWorkflow},
     inventory::{BMC_PASSWORD, Hardware, ImageDeclaration, Method, Profile, RecordName},
     machine::{Act, ActResult, Machine, state::Target},
     os::{self, Site},
@@ -122,7 +122,9 @@ impl Performer {
         let hardware = self.hardware(machine).await?;
         let workflow = machine.workflow.as_ref();
         let target = match workflow.map(|w| (w.kind, w.profile.as_deref())) {
-            Some((WorkflowKind::Provision, Some(name))) => self.provision_target(&hardware, name).await?,
+            Some((WorkflowKind::Provision, Some(name))) => {
+                self.provision_target(machine.into(), &hardware, name).await?
+            }
             _ => {
                 let profile = match &hardware.profile {
                     Some(name) => Some(self.profile(name.as_str()).await?),
@@ -135,13 +137,18 @@ impl Performer {
     }
 
     /// Everything that can be known to be wrong is found here, before any power change.
-    async fn provision_target(&self, hardware: &Hardware, name: &str) -> Result<Target, Failure> {
+    async fn provision_target(
+        &self,
+        workflow: ForWorkflow,
+        hardware: &Hardware,
+        name: &str,
+    ) -> Result<Target, Failure> {
         let profile = self.profile(name).await?;
         let declaration = self.image(&profile.image).await?;
         let image = match profile.method {
-            Method::Disk => self.images.ready(&declaration).await?,
+            Method::Disk => self.images.ready_for(workflow, &declaration).await?,
             // Served as it is: nobody takes it apart.
-            Method::Netboot => own(self.images.here(&declaration).await?)?,
+            Method::Netboot => own(self.images.here_for(workflow, &declaration).await?)?,
         };
         let cluster = match &profile.cluster {
             Some(name) => Some(self.clusters.record(name.as_str()).await?),
@@ -153,7 +160,7 @@ impl Performer {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::Lasting(lines.join("; "))
         })?;
-        let beside = self.beside(&profile).await?;
+        let beside = self.beside(workflow, &profile).await?;
         let target = plan::provision(&profile, hardware, image.wire(), beside, (&config, cluster.as_ref()))
             .map_err(Failure::Lasting)?;
         os::pointer::fetchable(&profile, &config).map_err(Failure::Lasting)?;
@@ -176,23 +183,27 @@ impl Performer {
     }
 
     /// What the operating system's own kernel is booted with; each file verified as an image is.
-    async fn beside(&self, profile: &Profile) -> Result<Option<plan::Beside>, Failure> {
+    async fn beside(
+        &self,
+        workflow: ForWorkflow,
+        profile: &Profile,
+    ) -> Result<Option<plan::Beside>, Failure> {
         let Some(files) = profile.netboot.as_ref().filter(|_| profile.method == Method::Netboot) else {
             return Ok(None);
         };
         let mut beside = plan::Beside::default();
         for name in &files.initramfs {
-            beside.initramfs.push(self.served_whole(name).await?);
+            beside.initramfs.push(self.served_whole(workflow, name).await?);
         }
         if let Some(name) = &files.rootfs {
-            beside.rootfs = Some(self.served_whole(name).await?);
+            beside.rootfs = Some(self.served_whole(workflow, name).await?);
         }
         Ok(Some(beside))
     }
 
-    async fn served_whole(&self, name: &RecordName) -> Result<Image, Failure> {
+    async fn served_whole(&self, workflow: ForWorkflow, name: &RecordName) -> Result<Image, Failure> {
         let declaration = self.image(name).await?;
-        Ok(own(self.images.here(&declaration).await?)?.wire())
+        Ok(own(self.images.here_for(workflow, &declaration).await?)?.wire())
     }
 
     async fn choose_disks(&self, machine: &Machine) -> Result<ActResult, Failure> {

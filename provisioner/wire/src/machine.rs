@@ -94,6 +94,9 @@ pub struct MachineView {
     /// Bytes done and total of the running step.
     #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<u64>>))]
     pub progress: Option<(u64, u64)>,
+    /// How far the image is that an assigned machine waits for: `image debian: fetching, 34 %, 12 MB/s, about 3 min`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Epoch milliseconds of the last change.
     pub changed_at_ms: i64,
 }

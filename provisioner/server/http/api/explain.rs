@@ -3,6 +3,7 @@
 use super::{
     boot_plane::{ForeignView, foreign_views},
     view,
+    waits::waits_for,
 };
 use crate::{
     doctor::{
@@ -34,6 +35,8 @@ pub struct Explanation {
     pub macs: Vec<String>,
     pub phase: Option<Phase>,
     pub reason: Option<String>,
+    /// How far the image is that the machine waits for.
+    pub waits_for: Option<String>,
     /// Causes, the most likely first. Empty where it gets on.
     pub findings: Vec<FindingView>,
     /// Other DHCP servers that are heard now and are not allowed.
@@ -99,7 +102,12 @@ pub async fn explain(
         discovery: app.settings().discovery,
         foreign: blocking.iter().map(|f| f.ip.clone()).collect(),
     };
-    Ok(Json(answer(machine.as_ref(), &macs, &case, blocking)))
+    let waits_for = match &machine {
+        Some(machine) => waits_for(&app, &mut tx, machine).await?,
+        None => None,
+    };
+    let answer = answer(machine.as_ref(), &macs, &case, blocking);
+    Ok(Json(Explanation { waits_for, ..answer }))
 }
 
 async fn subject_of(tx: &mut Tx, subject: &str) -> Result<(Option<Machine>, Vec<Mac>)> {
@@ -149,6 +157,7 @@ fn answer(machine: Option<&Machine>, macs: &[Mac], case: &Case, foreign: Vec<For
         macs: macs.iter().map(ToString::to_string).collect(),
         phase: machine.map(|m| m.phase),
         reason: machine.map(|m| m.reason.clone()),
+        waits_for: None,
         findings: diagnose(case).into_iter().map(finding).collect(),
         foreign,
         timeline: case.entries.iter().map(line).collect(),

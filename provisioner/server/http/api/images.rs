@@ -44,7 +44,7 @@ pub async fn verify(State(app): State<App>, Path(name): Path<String>) -> Result<
 /// Remove what no declaration and no running workflow needs
 #[utoipa::path(post, path = "/api/v1/images-gc", tag = "images", params(Only),
     responses((status = 200, description = "What was removed", body = ImagesRemoved),
-              (status = 409, description = "Not while an image is not ready", body = ProblemDetails)))]
+              (status = 409, description = "Not while an image is taken apart", body = ProblemDetails)))]
 pub async fn gc(State(app): State<App>, Query(only): Query<Only>) -> Result<Json<ImagesRemoved>> {
     Ok(Json(app.content().collect_images(only.dry_run).await.map_err(ApiError::Conflict)?))
 }

@@ -10,6 +10,7 @@ pub mod images;
 pub mod machines;
 pub mod other;
 pub mod view;
+mod waits;
 pub mod what_if;
 pub mod workflows;
 

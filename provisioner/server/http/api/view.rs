@@ -1,5 +1,6 @@
 //! What the API shows: no secret, no hash of one.
 
+use super::waits::waits_for;
 use crate::{
     http::{App, error::Result},
     machine::{Act, ActResult, Event, Machine, Verdict, state::Leaving},
@@ -181,6 +182,7 @@ pub async fn machine(app: &App, tx: &mut Tx, machine: &Machine) -> Result<Machin
     let facts = spec.map(|s| app.content().facts(&s)).unwrap_or_default();
     let macs = store::machines::macs(tx, machine.id).await?;
     let stand = app.live().stand(machine.id, machine.generation).filter(|_| machine.is_busy());
+    let waits_for = waits_for(app, tx, machine).await?;
     let running = machine.workflow.as_ref().and_then(|w| w.profile.clone());
     Ok(MachineView {
         name: machine.name.clone(),
@@ -195,6 +197,7 @@ pub async fn machine(app: &App, tx: &mut Tx, machine: &Machine) -> Result<Machin
         bmc: facts.bmc,
         labels: facts.labels,
         progress: stand.map(|s| (s.done_bytes, s.total_bytes)),
+        waits_for,
         changed_at_ms: machine.since.0,
     })
 }

@@ -1,14 +1,14 @@
 //! `/api/v1/workflows`, and what an operator may ask of a machine. Each answer shows the machine as it is after the
 //! engine has taken the intent up.
 
-use super::{machines::find, view};
+use super::{machines::find, view, waits::waits_for};
 use crate::{
     http::{
         App,
         error::{ApiError, Body, Path, ProblemDetails, Query, Result, accepted},
     },
     machine::{Event, Machine, state::Leaving},
-    store,
+    store::{self, Tx},
 };
 use axum::{Json, extract::State};
 use provisioner_wire::{
@@ -32,6 +32,9 @@ pub struct WorkflowView {
     /// The machine's phase and reason; the workflow runs while `running`.
     pub phase: Phase,
     pub reason: String,
+    /// How far the image is that the machine waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     pub running: bool,
     /// How often the agent was booted.
     pub boots: u32,
@@ -39,9 +42,9 @@ pub struct WorkflowView {
     pub done: Vec<String>,
 }
 
-fn workflow(machine: &Machine) -> Option<WorkflowView> {
-    let workflow = machine.workflow.as_ref()?;
-    Some(WorkflowView {
+async fn workflow(app: &App, tx: &mut Tx, machine: &Machine) -> Result<Option<WorkflowView>> {
+    let Some(workflow) = machine.workflow.as_ref() else { return Ok(None) };
+    Ok(Some(WorkflowView {
         id: workflow.id,
         machine: machine.name.clone(),
         kind: workflow.kind,
@@ -49,27 +52,33 @@ fn workflow(machine: &Machine) -> Option<WorkflowView> {
         generation: machine.generation,
         phase: machine.phase,
         reason: machine.reason.clone(),
+        waits_for: waits_for(app, tx, machine).await?,
         running: machine.is_busy(),
         boots: workflow.boots,
         done: workflow.done.iter().map(ToString::to_string).collect(),
-    })
+    }))
 }
 
 /// Each machine's present or last workflow
 #[utoipa::path(get, path = "/api/v1/workflows", tag = "workflows",
     responses((status = 200, description = "By machine", body = Vec<WorkflowView>)))]
 pub async fn list(State(app): State<App>) -> Result<Json<Vec<WorkflowView>>> {
-    let machines = store::machines::all(&mut app.db().read().await?).await?;
-    Ok(Json(machines.iter().filter_map(workflow).collect()))
+    let mut tx = app.db().read().await?;
+    let mut views = Vec::new();
+    for machine in store::machines::all(&mut tx).await? {
+        views.extend(workflow(&app, &mut tx, &machine).await?);
+    }
+    Ok(Json(views))
 }
 
 /// A machine's present or last workflow
 #[utoipa::path(get, path = "/api/v1/workflows/{machine}", tag = "workflows", params(("machine" = String, Path)),
     responses((status = 200, description = "The workflow", body = WorkflowView)))]
 pub async fn show(State(app): State<App>, Path(name): Path<String>) -> Result<Json<WorkflowView>> {
-    let machine = find(&mut app.db().read().await?, &name).await?;
+    let mut tx = app.db().read().await?;
+    let machine = find(&mut tx, &name).await?;
     let none = || ApiError::NotFound(format!("{name} has had no workflow"));
-    Ok(Json(workflow(&machine).ok_or_else(none)?))
+    Ok(Json(workflow(&app, &mut tx, &machine).await?.ok_or_else(none)?))
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]

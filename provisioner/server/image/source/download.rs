@@ -2,6 +2,10 @@
 //! Nothing that a mirror says is trusted: not its length, not that it goes on where we asked, not that its content is
 //! still the same.
 
+use super::{
+    ledger::Full,
+    room::{Room, Share},
+};
 use crate::{
     image::{cache::Contents, progress::Progress, verify},
     reach::{AskError, Client, shown},
@@ -65,6 +69,10 @@ pub enum FetchError {
     Sha256 { url: String, is: String, declared: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error("{}: something else is being fetched to it; try again when that is done", .0.display())]
+    Taken(PathBuf),
     #[error("there is no mirror to fetch it from")]
     NoMirror,
     #[error("no mirror has it: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -88,22 +96,23 @@ impl FetchError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::All(errors) => errors.iter().all(Self::is_lasting),
-            Self::Io { .. } => false,
+            Self::Io { .. } | Self::Taken(_) => false,
+            Self::Full(full) => full.is_lasting(),
             error => !error.may_pass(),
         }
     }
 }
 
 /// The file at `to`, fetched through `to` with `.part` at its end; what is there of that is gone on with. Sealed against
-/// power cuts: `to` is the whole file or it is not there.
+/// power cuts: `to` is the whole file or it is not there. No byte is written that `room` has no room for.
 pub async fn fetch(
     client: &Client,
     wanted: &Wanted,
-    to: &Path,
+    (to, room): (&Path, &Room),
     progress: &Progress,
     dress: impl Fn(RequestBuilder, bool) -> RequestBuilder,
 ) -> Result<Contents, FetchError> {
-    let mut part = Part::open(to)?;
+    let mut part = Part::open(to, room, wanted.size)?;
     let mut errors = Vec::new();
     for url in &wanted.urls {
         match from(client, wanted, url, &mut part, progress, &dress).await {
@@ -111,7 +120,7 @@ pub async fn fetch(
                 part.seal(to)?;
                 return Ok(contents);
             }
-            Err(error @ FetchError::Io { .. }) => return Err(error),
+            Err(error @ (FetchError::Io { .. } | FetchError::Full(_))) => return Err(error),
             Err(error) => {
                 tracing::warn!("an image's mirror: {error}");
                 errors.push(error);
@@ -216,6 +225,9 @@ async fn stretch(
     *version = version_of(&answer);
     let total = answer.content_length().map(|rest| rest + part.length);
     held_to(wanted, &url, total)?;
+    if let Some(total) = total {
+        part.fits(total)?;
+    }
     progress.fetching(part.length, wanted.size.or(total));
     receive(wanted, &url, part, &mut answer, progress).await?;
     match total {
@@ -302,26 +314,39 @@ struct Part {
     path: PathBuf,
     file: File,
     length: u64,
+    share: Share,
+    /// That the declaration, or a registry's manifest, says it will have.
+    size: Option<u64>,
 }
 
 impl Part {
-    fn open(to: &Path) -> Result<Self, FetchError> {
+    fn open(to: &Path, room: &Room, size: Option<u64>) -> Result<Self, FetchError> {
         let path = to.with_extension("part");
         let io = |source| FetchError::Io { path: path.clone(), source };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io)?;
         }
+        let share = room.share(&path).map_err(io)?.ok_or_else(|| FetchError::Taken(path.clone()))?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        Ok(Self { path, file, length })
+        let mut part = Self { path, file, length, share, size };
+        // All of it, before anybody is asked for it.
+        part.share.reach(length.max(1), size)?;
+        Ok(part)
     }
 
-    fn io(&self) -> impl Fn(io::Error) -> FetchError {
+    fn io(&self) -> impl Fn(io::Error) -> FetchError + use<> {
         let path = self.path.clone();
         move |source| FetchError::Io { path: path.clone(), source }
     }
 
+    /// What a mirror announces is not reserved, as nobody answers for it; but it must not be begun in vain.
+    fn fits(&self, total: u64) -> Result<(), FetchError> {
+        Ok(self.share.could_reach(total)?)
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        self.share.reach(self.length + bytes.len() as u64, self.size)?;
         self.file.write_all(bytes).map_err(self.io())?;
         self.length += bytes.len() as u64;
         Ok(())
@@ -330,16 +355,19 @@ impl Part {
     fn begin_anew(&mut self) -> Result<(), FetchError> {
         self.file.set_len(0).map_err(self.io())?;
         self.length = 0;
+        if self.size.is_none() {
+            self.share.back_to(0);
+        }
         Ok(())
     }
 
     fn seal(self, to: &Path) -> Result<(), FetchError> {
-        let folder = to.parent().unwrap_or(to);
+        let (folder, io) = (to.parent().unwrap_or(to), self.io());
         let done = || {
             self.file.sync_all()?;
-            fs::rename(&self.path, to)?;
+            self.share.seal(to)?;
             File::open(folder)?.sync_all()
         };
-        done().map_err(self.io())
+        done().map_err(io)
     }
 }

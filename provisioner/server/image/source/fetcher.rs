@@ -1,17 +1,21 @@
 //! Brings images to this server, and knows which are here.
 
 use super::{
-    FetchError, RegistrySignature, container_disk,
+    FetchError, Full, RegistrySignature, container_disk,
     download::{Wanted, fetch},
     oci::{Access, Disk, Registry, RegistryError, dressed},
+    pin::{Pin, Pins, architecture, wants_signatures},
+    room::Room,
 };
 use crate::{
-    image::progress::{Phase, Progress},
-    inventory::{DeclaredSha256, ImageDeclaration, ImageSource, OciReference, SignaturePolicy},
+    image::{
+        custody::{Custody, Keep},
+        progress::{Phase, Progress},
+    },
+    inventory::{DeclaredSha256, ImageDeclaration, ImageSource, OciReference},
     reach::Client,
 };
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
@@ -44,11 +48,6 @@ pub enum NotFetched {
     Registry(#[from] RegistryError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error(
-        "the cache of fetched images has {used} of at most {limit} bytes, and {wanted} more do not fit: remove an image, \
-         or raise fetch.cache_limit"
-    )]
-    Full { used: u64, limit: u64, wanted: u64 },
 }
 
 impl NotFetched {
@@ -58,7 +57,14 @@ impl NotFetched {
             Self::Fetch(error) => error.is_lasting(),
             Self::Registry(error) => error.is_lasting(),
             Self::Io { .. } => false,
-            Self::Full { .. } => true,
+        }
+    }
+
+    /// There was no room for it.
+    pub fn full(&self) -> Option<&Full> {
+        match self {
+            Self::Fetch(FetchError::Full(full)) => Some(full),
+            _ => None,
         }
     }
 }
@@ -73,25 +79,17 @@ pub struct Local {
     pub signatures: Vec<RegistrySignature>,
 }
 
-/// What a registry's reference has come to. A tag is asked for once: from then on it is this digest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Pin {
-    reference: OciReference,
-    architecture: String,
-    manifest: String,
-    /// Hexadecimal.
-    layer: String,
-    layer_bytes: u64,
-    /// The disk is a file in that layer.
-    inside: bool,
-    signatures: Vec<RegistrySignature>,
-}
+/// Held by whoever fetches a thing.
+type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 #[derive(Debug)]
 pub struct Fetcher {
     client: Client,
     folder: PathBuf,
-    limits: Limits,
+    pins: Pins,
+    room: Room,
+    /// No file is larger.
+    largest: u64,
     registries: BTreeMap<String, Access>,
     open: Access,
     /// One fetch of a thing at a time, whatever images are declared from it.
@@ -105,7 +103,9 @@ impl Fetcher {
         Self {
             client,
             folder: folder.to_owned(),
-            limits,
+            pins: Pins::new(&folder.join("pins")),
+            room: Room::new(folder, limits.cache),
+            largest: limits.largest,
             registries,
             open: Access::default(),
             busy: Mutex::default(),
@@ -120,10 +120,10 @@ impl Fetcher {
                 let here = Local { path, sha256: None, manifest_digest: None, signatures: Vec::new() };
                 Some(here).filter(|here| here.path.is_file())
             }
-            (ImageSource::Oci(reference), _) => {
-                let pin = self.pin(declared, reference)?;
+            (ImageSource::Oci(_), _) => {
+                let pin = self.pins.get(declared)?;
                 let here = Local {
-                    path: self.path_of(&pin),
+                    path: pin.path(&self.folder),
                     sha256: (!pin.inside).then(|| pin.layer.clone()),
                     manifest_digest: Some(pin.manifest),
                     signatures: pin.signatures,
@@ -136,33 +136,23 @@ impl Fetcher {
 
     /// The manifest's digest that the image's tag was pinned to.
     pub fn pinned(&self, declared: &ImageDeclaration) -> Option<String> {
-        let ImageSource::Oci(reference) = &declared.source else { return None };
-        self.pin(declared, reference).map(|pin| pin.manifest)
+        self.pins.get(declared).map(|pin| pin.manifest)
     }
 
-    fn path_of(&self, pin: &Pin) -> PathBuf {
-        self.folder.join(if pin.inside { format!("{}.disk", pin.layer) } else { pin.layer.clone() })
-    }
-
-    fn pin_file(&self, declared: &ImageDeclaration) -> PathBuf {
-        self.folder.join("pins").join(format!("{}.json", declared.name))
-    }
-
-    /// Of this very reference: another one is asked for anew.
-    fn pin(&self, declared: &ImageDeclaration, reference: &OciReference) -> Option<Pin> {
-        let bytes = fs::read(self.pin_file(declared)).ok()?;
-        let pin: Pin = serde_json::from_slice(&bytes).ok()?;
-        (pin.reference == *reference && pin.architecture == architecture(declared)).then_some(pin)
-    }
-
-    /// Fetches what is not here. Cut at any moment, the next call goes on.
-    pub async fn fetch(&self, declared: &ImageDeclaration, progress: &Progress) -> Result<(), NotFetched> {
-        let one = self.turn(declared);
-        let _alone = one.lock().await;
+    /// Fetches what is not here. Cut at any moment, the next call goes on. What is begun for it stays, as long as
+    /// `custody` knows that it is in work.
+    pub async fn fetch(
+        &self,
+        declared: &ImageDeclaration,
+        progress: &Progress,
+        custody: &Custody,
+    ) -> Result<(), NotFetched> {
+        let turn = Arc::new(self.turn(declared).lock_owned().await);
         let signed = |here: &Local| !wants_signatures(declared) || !here.signatures.is_empty();
         if self.local(declared).as_ref().is_some_and(signed) {
             return Ok(());
         }
+        progress.enter(Phase::Fetching, None);
         match (&declared.source, &declared.sha256) {
             (ImageSource::Url(url), DeclaredSha256::Known(sha256)) => {
                 let urls = std::iter::once(url).chain(&declared.mirrors);
@@ -170,13 +160,14 @@ impl Fetcher {
                     urls: urls.filter_map(|url| Url::parse(url.as_str()).ok()).collect(),
                     sha256: sha256.as_str().to_owned(),
                     size: declared.size.map(|size| size.0),
-                    largest: self.limits.largest,
+                    largest: self.largest,
                 };
                 let to = self.folder.join(sha256.as_str());
-                self.room(wanted.size.unwrap_or(0), &to)?;
-                fetch(&self.client, &wanted, &to, progress, dressed(None)).await?;
+                fetch(&self.client, &wanted, (&to, &self.room), progress, dressed(None)).await?;
             }
-            (ImageSource::Oci(reference), _) => self.fetch_artifact(declared, reference, progress).await?,
+            (ImageSource::Oci(reference), _) => {
+                self.fetch_artifact(declared, reference, progress, (custody, &turn)).await?;
+            }
             _ => {}
         }
         Ok(())
@@ -196,55 +187,72 @@ impl Fetcher {
         declared: &ImageDeclaration,
         reference: &OciReference,
         progress: &Progress,
+        (custody, turn): (&Custody, &Arc<Turn>),
     ) -> Result<(), NotFetched> {
-        progress.enter(Phase::Fetching, None);
         let access = self.registries.get(reference.registry()).unwrap_or(&self.open);
         let registry = Registry::new(&self.client, access, reference);
-        let pin = match self.pin(declared, reference) {
+        let pin = match self.pins.get(declared) {
             Some(pin) if pin.signatures.is_empty() && wants_signatures(declared) => {
                 // Declared anew with a policy: the digest stays what it was.
                 let signatures = signatures(declared, &registry, &pin.manifest).await?;
-                let pin = Pin { signatures, ..pin };
-                self.keep(declared, &pin)?;
-                pin
+                self.keep(declared, Pin { signatures, ..pin }, custody).await?
             }
             Some(pin) => pin,
             None => {
                 let pin = self.resolve(declared, reference, &registry).await?;
-                self.keep(declared, &pin)?;
-                pin
+                self.keep(declared, pin, custody).await?
             }
         };
-        if self.path_of(&pin).is_file() {
+        if pin.path(&self.folder).is_file() {
             return Ok(());
         }
-        let to = self.folder.join(&pin.layer);
-        self.room(pin.layer_bytes, &to)?;
+        let layer = self.folder.join(&pin.layer);
         // The pass is of this repository: asked for with the manifest, as the pin may be old.
         registry.manifest(&pin.manifest).await?;
         let wanted = Wanted {
             urls: vec![registry.blob_url(&format!("sha256:{}", pin.layer))?],
             sha256: pin.layer.clone(),
             size: Some(pin.layer_bytes),
-            largest: self.limits.largest,
+            largest: self.largest,
         };
-        fetch(&self.client, &wanted, &to, progress, dressed(registry.pass().await)).await?;
+        // After a cut between both steps the layer is here already.
+        if !layer.is_file() {
+            let pass = dressed(registry.pass().await);
+            fetch(&self.client, &wanted, (&layer, &self.room), progress, pass).await?;
+        }
         if pin.inside {
-            self.take_out(&to, &self.path_of(&pin), progress).await?;
+            self.take_out(layer, pin.path(&self.folder), progress, Arc::clone(turn)).await?;
         }
         Ok(())
     }
 
-    async fn take_out(&self, layer: &Path, disk: &Path, progress: &Progress) -> Result<(), NotFetched> {
+    /// Not while a collection runs, which has asked what belongs to the image before.
+    async fn keep(
+        &self,
+        declared: &ImageDeclaration,
+        pin: Pin,
+        custody: &Custody,
+    ) -> Result<Pin, NotFetched> {
+        let _changing = custody.changing().await;
+        self.pins.keep(declared, &pin).map(|()| pin)
+    }
+
+    /// Goes on to its end also when nobody waits for it any more, and keeps its turn until then.
+    async fn take_out(
+        &self,
+        layer: PathBuf,
+        disk: PathBuf,
+        progress: &Progress,
+        turn: Arc<Turn>,
+    ) -> Result<(), NotFetched> {
         progress.enter(Phase::Checking, None);
-        let (layer, part, largest) =
-            (layer.to_owned(), disk.with_extension("disk-part"), self.limits.largest);
-        let (from, to) = (layer.clone(), part.clone());
-        let done = tokio::task::spawn_blocking(move || container_disk::extract(&from, &to, largest)).await;
-        let done = done.unwrap_or_else(|e| Err(io::Error::other(e)));
-        done.map_err(|source| NotFetched::Io { path: layer.clone(), source })?;
-        let io = |source| NotFetched::Io { path: disk.to_owned(), source };
-        fs::rename(&part, disk).and_then(|()| fs::remove_file(&layer)).map_err(io)
+        let (room, largest) = (self.room.clone(), self.largest);
+        let work = move || {
+            let _turn = turn;
+            take_out(&room, &layer, &disk, largest)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|e| Err(NotFetched::Io { path: PathBuf::new(), source: io::Error::other(e) }))
     }
 
     async fn resolve(
@@ -276,61 +284,37 @@ impl Fetcher {
         })
     }
 
-    fn keep(&self, declared: &ImageDeclaration, pin: &Pin) -> Result<(), NotFetched> {
-        let path = self.pin_file(declared);
-        let io = |source| NotFetched::Io { path: path.clone(), source };
-        let bytes = serde_json::to_vec_pretty(pin).map_err(|e| io(e.into()))?;
-        let folder = path.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(folder).map_err(io)?;
-        let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        io::Write::write_all(&mut aside, &bytes).and_then(|()| aside.as_file().sync_all()).map_err(io)?;
-        aside.persist(&path).map(|_| ()).map_err(|e| io(e.error))
-    }
-
-    /// Whether `wanted` bytes more than there are fit; what is there of `to` already is not more.
-    fn room(&self, wanted: u64, to: &Path) -> Result<(), NotFetched> {
-        let limit = self.limits.cache;
-        let files = self.files().map_err(|source| NotFetched::Io { path: self.folder.clone(), source })?;
-        let part = to.with_extension("part");
-        let used = files.iter().filter(|(path, _)| *path != part).map(|(_, size)| size).sum::<u64>();
-        if used.saturating_add(wanted) > limit {
-            return Err(NotFetched::Full { used, limit, wanted });
-        }
-        Ok(())
-    }
-
-    fn files(&self) -> io::Result<Vec<(PathBuf, u64)>> {
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
+    /// Removes files that belong to nothing in `keep`, unless it is only asked; how many, and their bytes. What was
+    /// begun more than a day ago and never finished goes, too. `hash_of` knows what files with other names than their
+    /// hash hold; of whom nobody knows it, stays while a workflow may have it.
+    pub(in crate::image) fn collect(
+        &self,
+        keep: &Keep,
+        hash_of: impl Fn(&Path) -> Option<String>,
+        begun: Begun<'_>,
+        only_asked: bool,
+    ) -> io::Result<(usize, u64)> {
+        let needed: HashSet<PathBuf> = keep.declared.iter().flat_map(|d| self.needed(d)).collect();
+        let bytes_of: HashSet<&str> = keep.images.iter().map(|image| image.sha256.as_str()).collect();
+        let spared: Vec<PathBuf> = match begun {
+            Begun::Stays => Vec::new(),
+            Begun::OnlyOf(declared) => self.needed(declared),
         };
-        let mut files = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let about = entry.metadata()?;
-            if about.is_file() {
-                files.push((entry.path(), about.len()));
-            }
-        }
-        Ok(files)
-    }
-
-    /// Files that no declaration needs, with their bytes; removed unless it is only asked. What was begun more than a day
-    /// ago and never finished is needed by nobody, too.
-    pub fn collect(&self, declared: &[ImageDeclaration], only_asked: bool) -> io::Result<(usize, u64)> {
-        let needed: HashSet<PathBuf> = declared.iter().flat_map(|d| self.needed(d)).collect();
         let (mut count, mut bytes) = (0, 0);
-        for (path, size) in self.files()? {
-            let part = path.extension().is_some_and(|e| e == "part" || e == "disk-part");
-            let wanted = needed.contains(&path) || needed.contains(&path.with_extension(""));
-            if wanted && !(part && is_old(&path)) {
-                continue;
+        for (path, size) in self.room.files()? {
+            let whole = path.with_extension("");
+            let stays = if is_part(&path) {
+                let spared = begun == Begun::Stays || spared.contains(&whole);
+                spared && needed.contains(&whole) && !is_old(&path)
+            } else {
+                let hash = name_as_hash(&path).or_else(|| hash_of(&path));
+                let has = hash.map_or(!bytes_of.is_empty(), |hash| bytes_of.contains(hash.as_str()));
+                has || needed.contains(&path)
+            };
+            if !stays && self.room.remove(&path, only_asked)? {
+                count += 1;
+                bytes += size;
             }
-            if !only_asked {
-                fs::remove_file(&path)?;
-            }
-            count += 1;
-            bytes += size;
         }
         Ok((count, bytes))
     }
@@ -338,13 +322,44 @@ impl Fetcher {
     fn needed(&self, declared: &ImageDeclaration) -> Vec<PathBuf> {
         match (&declared.source, &declared.sha256) {
             (ImageSource::Url(_), DeclaredSha256::Known(sha256)) => vec![self.folder.join(sha256.as_str())],
-            (ImageSource::Oci(reference), _) => {
-                let pin = self.pin(declared, reference);
-                pin.map(|pin| vec![self.folder.join(&pin.layer), self.path_of(&pin)]).unwrap_or_default()
+            (ImageSource::Oci(_), _) => {
+                let pin = self.pins.get(declared);
+                pin.map(|pin| vec![self.folder.join(&pin.layer), pin.path(&self.folder)]).unwrap_or_default()
             }
             _ => Vec::new(),
         }
     }
+
+    /// Removes what was begun for an image that there is no room for; also a layer whose disk does not fit beside it.
+    pub(in crate::image) fn give_back(&self, declared: &ImageDeclaration) {
+        if self.local(declared).is_some() {
+            return;
+        }
+        for path in self.needed(declared).into_iter().flat_map(|path| [path.with_extension("part"), path]) {
+            if let Err(error) = self.room.remove(&path, false) {
+                tracing::warn!(image = %declared.name, %error, "what was begun of it cannot be removed");
+            }
+        }
+    }
+}
+
+/// What a collection does with files that are begun, wanted and not being fetched now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::image) enum Begun<'a> {
+    /// They are gone on with some time.
+    Stays,
+    /// There is no room for them: only what belongs to this image stays.
+    OnlyOf(&'a ImageDeclaration),
+}
+
+fn is_part(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "part" || e == "disk-part")
+}
+
+/// What a file whose name is a hash was checked to hold.
+fn name_as_hash(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    (name.len() == 64 && name.bytes().all(|c| c.is_ascii_hexdigit())).then(|| name.to_owned())
 }
 
 fn is_old(path: &Path) -> bool {
@@ -352,13 +367,24 @@ fn is_old(path: &Path) -> bool {
     modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > Duration::from_secs(86_400))
 }
 
-fn architecture(declared: &ImageDeclaration) -> String {
-    declared.architecture.as_ref().map_or("amd64", |a| a.as_str()).to_owned()
-}
-
-/// Whether the declaration leaves it to the registry to have cosign's signatures.
-fn wants_signatures(declared: &ImageDeclaration) -> bool {
-    matches!(&declared.signature, Some(SignaturePolicy::Cosign(cosign)) if cosign.signature.is_none())
+/// Takes the disk out of its layer, which goes then. Blocks.
+fn take_out(room: &Room, layer: &Path, disk: &Path, largest: u64) -> Result<(), NotFetched> {
+    let part = disk.with_extension("disk-part");
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| NotFetched::Io { path, source }
+    };
+    let share = room.share(&part).map_err(io(&part))?;
+    let mut share = share.ok_or_else(|| FetchError::Taken(part.clone()))?;
+    let out = container_disk::extract(layer, &part, largest, |bytes| share.reach(bytes, None));
+    if let Err(source) = out {
+        // It is begun anew the next time: nothing of it is kept.
+        let _ = fs::remove_file(&part);
+        let full = source.get_ref().and_then(|inner| inner.downcast_ref::<Full>()).cloned();
+        return Err(full.map_or_else(|| io(layer)(source), |full| FetchError::Full(full).into()));
+    }
+    share.seal(disk).map_err(io(disk))?;
+    room.remove(layer, false).map(|_| ()).map_err(io(layer))
 }
 
 /// Those that cosign keeps beside an artifact, where the declaration asks for them.

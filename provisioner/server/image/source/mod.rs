@@ -4,10 +4,15 @@ pub mod config;
 mod container_disk;
 mod download;
 mod fetcher;
+pub mod ledger;
 mod oci;
+mod pin;
+mod room;
 
 pub use download::FetchError;
+pub(super) use fetcher::Begun;
 pub use fetcher::{Fetcher, Limits, Local, NotFetched};
+pub use ledger::Full;
 pub use oci::Access;
 
 use serde::{Deserialize, Serialize};
