@@ -3,8 +3,10 @@
 mod bottlerocket;
 mod ignition;
 mod kairos;
+mod nasty;
 mod samples;
 mod talos;
+mod values;
 
 use provisioner::{inventory::OperatingSystem, os::validate};
 use provisioner_wire::order::{Config, ConfigFile};

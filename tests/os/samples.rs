@@ -1,9 +1,8 @@
 //! The sample templates: each operating system and role, for a machine with bond, VLAN, IPv6 and routes. Goldens with the
-//! token replaced (`UPDATE_GOLDEN=1` writes them), and values that try to become structure.
+//! token replaced (`UPDATE_GOLDEN=1` writes them), and settings that fight each other.
 
 use super::fixtures;
 use crate::content::templates;
-use proptest::prelude::*;
 use provisioner::{
     inventory::{Hardware, Profile},
     os::{Site, config},
@@ -128,50 +127,6 @@ fn the_systems_own_programs_take_them() {
         let user_data = &seed.files.iter().find(|file| file.name == "user-data").unwrap().contents;
         run("cloud-init", &["schema", "--config-file"], "user-data", user_data);
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// Any label comes out as that label in every system's own format.
-    #[test]
-    fn a_value_never_becomes_structure(label in "\\PC{0,24}|[\"'\\\\{}\\[\\]:#&*!|>%@`\n\t$ =-]{1,24}") {
-        let machine = machine(json!({}), json!({"rack": label}));
-        for os in SYSTEMS {
-            let config = render(os, "worker", &machine);
-            let named = |name: &str| &config.files.iter().find(|file| file.name == name).unwrap().contents;
-            let found: Value = match os {
-                "talos" => {
-                    let documents: Vec<Value> = serde_saphyr::from_multiple(named("config")).unwrap();
-                    documents[0]["machine"]["nodeLabels"]["rack"].clone()
-                }
-                "bottlerocket" => {
-                    let settings: toml::Table = named("user-data.toml").parse().unwrap();
-                    json!(settings["settings"]["kubernetes"]["node-labels"]["rack"].as_str())
-                }
-                "kairos" => {
-                    let value: Value = serde_saphyr::from_str(named("config")).unwrap();
-                    inner(value["stages"]["initramfs"][1]["files"][0]["content"].as_str().unwrap())
-                }
-                "cloud-init" => {
-                    let value: Value = serde_saphyr::from_str(named("user-data")).unwrap();
-                    inner(value["write_files"][1]["content"].as_str().unwrap())
-                }
-                _ => {
-                    use base64::{Engine, engine::general_purpose::STANDARD};
-                    let value: Value = serde_json::from_str(named("config.ign")).unwrap();
-                    let url = value["storage"]["files"][1]["contents"]["source"].as_str().unwrap();
-                    let bytes = STANDARD.decode(url.strip_prefix("data:;base64,").unwrap()).unwrap();
-                    inner(&String::from_utf8(bytes).unwrap())
-                }
-            };
-            prop_assert_eq!(found, json!(label), "{}", os);
-        }
-    }
-}
-
-fn inner(labels: &str) -> Value {
-    serde_json::from_str::<Value>(labels).unwrap()["rack"].clone()
 }
 
 /// What each rule refuses, by a value that an operator can set, and where it says so.

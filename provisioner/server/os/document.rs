@@ -2,7 +2,7 @@
 
 use crate::inventory::{Located, Problem, strict, yaml_problem};
 use jsonschema::Validator;
-use provisioner_wire::order::ConfigFile;
+use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
 use std::path::Path;
 
@@ -33,6 +33,30 @@ pub(super) fn check_schema(
 pub(super) fn at(file: &ConfigFile, places: &Located, pointer: &str, message: impl Into<String>) -> Problem {
     let (line, column) = places.find(pointer);
     Problem::new(format!("{}:{line}:{column}", file.name), message)
+}
+
+/// Every file that `is_json` says is JSON: what is none, and a name that an object has twice, is a problem at its place.
+pub(super) fn check_json(config: &Config, is_json: impl Fn(&ConfigFile) -> bool) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    for file in config.files.iter().filter(|file| is_json(file)) {
+        match serde_json::from_str::<serde::de::IgnoredAny>(&file.contents) {
+            Ok(_) => {
+                // serde_json takes the last of two equal names; the reader of YAML refuses both.
+                let read: Result<Value, _> = serde_saphyr::from_str_with_options(&file.contents, strict());
+                problems.extend(read.err().map(|error| yaml_problem(Path::new(&file.name), &error)));
+            }
+            Err(error) => problems.push(not_json(file, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// The reader's message names kinds of tokens, not values; its place is the problem's.
+pub(super) fn not_json(file: &ConfigFile, error: &serde_json::Error) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    let message = error.to_string();
+    let message = message.trim_end_matches(&format!(" at line {line} column {column}"));
+    Problem::new(format!("{}:{line}:{column}", file.name), format!("not JSON: {message}"))
 }
 
 /// The file as one YAML mapping, or a problem.

@@ -3,9 +3,12 @@
 
 use super::{
     butane,
-    document::{at, check_schema, parse, parse_octal},
+    document::{at, check_schema, not_json, parse, parse_octal},
 };
-use crate::inventory::{Located, OperatingSystem, Problem};
+use crate::{
+    inventory::{Located, OperatingSystem, Problem},
+    render::escape_odd,
+};
 use jsonschema::Validator;
 use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
@@ -55,7 +58,7 @@ pub(super) fn transpiled(os: OperatingSystem, config: &mut Config) -> Result<(),
             Ok(json) => {
                 // Checked here, where the places are still those of what the operator wrote.
                 check(file, &json, &places, &mut problems);
-                file.contents = format!("{json:#}\n");
+                file.contents = escape_odd(&format!("{json:#}\n"));
             }
         }
     }
@@ -68,8 +71,7 @@ pub(super) fn validate(config: &Config, problems: &mut Vec<Problem>) {
         return;
     };
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&file.contents) {
-        let place = format!("{}:{}:{}", file.name, error.line(), error.column());
-        problems.push(Problem::new(place, format!("not JSON: {error}")));
+        problems.push(not_json(file, &error));
         return;
     }
     if let Some((value, places)) = parse(file, problems) {

@@ -31,6 +31,7 @@ use provisioner_wire::{
     Generation,
     order::{Config, ConfigFile},
 };
+use std::collections::BTreeSet;
 
 /// Renders and validates the config of one machine in one generation. Errors hold no secret.
 pub fn config(
@@ -46,8 +47,10 @@ pub fn config(
     let files = templates
         .render(profile.template.as_str(), &context, &grant.secrets())
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
+    let json: BTreeSet<String> = files.iter().filter(|f| f.is_json()).map(|f| f.name.clone()).collect();
     let mut config = Config { files: files.into_iter().map(file).collect() };
-    finish(profile, hardware, &mut config)
+    document::check_json(&config, |file| json.contains(&file.name))
+        .and_then(|()| finish(profile, hardware, &mut config))
         .and_then(|()| validate(profile.os, &config))
         .and_then(|()| linted(profile, hardware, &config))
         .map_err(|problems| redacted(problems, grant))?;
