@@ -126,6 +126,12 @@ fn the_systems_own_programs_take_them() {
         let seed = render("cloud-init", "worker", &machine);
         let user_data = &seed.files.iter().find(|file| file.name == "user-data").unwrap().contents;
         run("cloud-init", &["schema", "--config-file"], "user-data", user_data);
+        // Of Kairos' config the keys that are cloud-init's, too.
+        let kairos = render("kairos", "worker", &machine).files.remove(0).contents;
+        let mut value: Value = serde_saphyr::from_str(&kairos).unwrap();
+        value.as_object_mut().unwrap().retain(|key, _| !matches!(key.as_str(), "install" | "stages"));
+        assert!(value.as_object().unwrap().len() > 1);
+        run("cloud-init", &["schema", "--config-file"], "kairos", &format!("#cloud-config\n{value}\n"));
     }
 }
 

@@ -1,8 +1,8 @@
 //! A NoCloud seed: `user-data`, `meta-data`, `network-config`, checked with cloud-init's own JSON schemas. Other files
 //! are let through; cloud-init does not read them.
 
-use super::document::{at, check_schema, parse};
-use crate::inventory::Problem;
+use super::document::{at, check_schema, parse, parse_octal};
+use crate::inventory::{Located, Problem};
 use jsonschema::Validator;
 use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
@@ -12,6 +12,15 @@ const USER_DATA: &str = include_str!("schemas/cloud-init/schema-cloud-config-v1.
 const NETWORK: &str = include_str!("schemas/cloud-init/schema-network-config-v2.json");
 
 static USER_DATA_SCHEMA: LazyLock<Result<Validator, String>> = LazyLock::new(|| compile(USER_DATA));
+/// One entry of `users`, by itself: a list of them may hold other things too, and "none of these" says little.
+static USER_SCHEMA: LazyLock<Result<Validator, String>> = LazyLock::new(|| {
+    let mut schema: Value = serde_json::from_str(USER_DATA).map_err(|error| error.to_string())?;
+    if let Some(root) = schema.as_object_mut() {
+        root.retain(|key, _| matches!(key.as_str(), "$schema" | "$defs"));
+        root.insert("allOf".to_owned(), serde_json::json!([{ "$ref": "#/$defs/users_groups.user" }]));
+    }
+    build(&schema)
+});
 static NETWORK_SCHEMA: LazyLock<Result<Validator, String>> = LazyLock::new(|| compile(NETWORK));
 
 fn compile(schema: &str) -> Result<Validator, String> {
@@ -23,8 +32,12 @@ fn compile(schema: &str) -> Result<Validator, String> {
     {
         root.insert("$ref".to_owned(), "#/$defs/network_config_version2".into());
     }
-    // cloud-init does not hold anyone to `format: uri` and its like.
-    jsonschema::options().should_validate_formats(false).build(&schema).map_err(|error| error.to_string())
+    build(&schema)
+}
+
+/// cloud-init does not hold anyone to `format: uri` and its like.
+fn build(schema: &Value) -> Result<Validator, String> {
+    jsonschema::options().should_validate_formats(false).build(schema).map_err(|error| error.to_string())
 }
 
 pub(super) fn validate(config: &Config, problems: &mut Vec<Problem>) {
@@ -54,8 +67,25 @@ pub(super) fn user_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
         ));
         return;
     }
-    if let Some((value, places)) = parse(file, problems) {
+    // PyYAML has 0644 as a number, octal.
+    if let Some((value, places)) = parse_octal(file, problems) {
         check_schema(&USER_DATA_SCHEMA, file, &value, &places, "", problems);
+    }
+}
+
+/// Keys that another system reads as cloud-init does, from its own file. Its users are mappings.
+pub(super) fn shared(file: &ConfigFile, value: &Value, places: &Located, problems: &mut Vec<Problem>) {
+    let mut rest = value.clone();
+    let users = rest.as_object_mut().and_then(|map| map.remove("users"));
+    check_schema(&USER_DATA_SCHEMA, file, &rest, places, "", problems);
+    match users {
+        Some(Value::Array(users)) => {
+            for (index, user) in users.iter().enumerate() {
+                check_schema(&USER_SCHEMA, file, user, places, &format!("/users/{index}"), problems);
+            }
+        }
+        Some(_) => problems.push(at(file, places, "/users", "users is a list of mappings")),
+        None => {}
     }
 }
 

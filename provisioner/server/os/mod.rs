@@ -11,6 +11,7 @@ mod document;
 mod ignition;
 mod kairos;
 mod lint;
+mod near;
 pub mod netboot;
 mod netdog;
 mod network;

@@ -1,0 +1,32 @@
+//! PURE. The word that was probably meant.
+
+/// `message`, with the one of `known` that is a typing error or two away from `word`.
+pub(super) fn or_near(message: String, word: &str, known: &[&str]) -> String {
+    let most = (word.chars().count() / 3).clamp(1, 3);
+    let distance = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
+    let nearest = known.iter().map(|candidate| (distance(candidate), *candidate)).min();
+    match nearest {
+        Some((away, candidate)) if away <= most => format!("{message}; is {candidate} meant?"),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::or_near;
+
+    #[test]
+    fn the_nearest_word_is_named_if_any_is_near() {
+        let known = ["install", "stages", "k3s", "k3s-agent"];
+        for (word, expected) in [
+            ("instal", "?; is install meant?"),
+            ("stagse", "?; is stages meant?"),
+            ("k3", "?; is k3s meant?"),
+            ("k3s_agent", "?; is k3s-agent meant?"),
+            ("packages", "?"),
+            ("x", "?"),
+        ] {
+            assert_eq!(or_near("?".to_owned(), word, &known), expected, "{word}");
+        }
+    }
+}
