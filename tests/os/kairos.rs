@@ -29,7 +29,7 @@ fn its_own_keys_are_known_and_others_refused() {
         ("  - echo", "  - [echo, a]", "config:19:5: a command is one text"),
         ("k3s:", "packages:", "config:11:3: Kairos knows no packages"),
         // What cloud-init itself says of the keys that both have.
-        ("- name: kairos", "- nam: kairos", "config:4:5: users.0: Additional properties are not allowed"),
+        ("- name: kairos", "- nam: kairos", "config:4:10: users.0: Additional properties are not allowed"),
         ("- name: kairos", "- {name: kairos, groups: 5}", "config:4:28: users.0.groups: "),
         ("hostname: n1", "hostname: [n1]", "config:2:11: hostname: "),
     ] {

@@ -1,6 +1,7 @@
 //! What each operating system takes and refuses, with its makers' own samples.
 
 mod bottlerocket;
+mod cloud_init;
 mod ignition;
 mod kairos;
 mod nasty;

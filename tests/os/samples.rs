@@ -126,12 +126,61 @@ fn the_systems_own_programs_take_them() {
         let seed = render("cloud-init", "worker", &machine);
         let user_data = &seed.files.iter().find(|file| file.name == "user-data").unwrap().contents;
         run("cloud-init", &["schema", "--config-file"], "user-data", user_data);
+        network_is_read(&seed, folder.path());
         // Of Kairos' config the keys that are cloud-init's, too.
         let kairos = render("kairos", "worker", &machine).files.remove(0).contents;
         let mut value: Value = serde_saphyr::from_str(&kairos).unwrap();
         value.as_object_mut().unwrap().retain(|key, _| !matches!(key.as_str(), "install" | "stages"));
         assert!(value.as_object().unwrap().len() > 1);
         run("cloud-init", &["schema", "--config-file"], "kairos", &format!("#cloud-config\n{value}\n"));
+    }
+}
+
+/// `network-config` by cloud-init's own reader, and what it makes of it. The schema by itself, where this cloud-init has it
+/// (23.4 and later).
+fn network_is_read(seed: &Config, folder: &Path) {
+    let path = folder.join("network-config");
+    let contents = &seed.files.iter().find(|file| file.name == "network-config").unwrap().contents;
+    fs::write(&path, contents).unwrap();
+    let path = path.to_str().unwrap();
+    let cloud_init = |arguments: &[&str]| {
+        let output = Command::new("cloud-init").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    for (kind, lines) in [
+        (
+            "networkd",
+            ["Address=10.88.0.11/24", "Address=fd88::11/64", "Gateway=fd88::1", "Destination=10.99.0.0/16"],
+        ),
+        ("eni", ["gateway fd88::1", "bond-master bond0", "vlan_id 42", "address 10.42.0.11/24"]),
+    ] {
+        let out = folder.join(kind);
+        let out = out.to_str().unwrap();
+        cloud_init(&[
+            "devel",
+            "net-convert",
+            "-p",
+            path,
+            "-d",
+            out,
+            "-k",
+            "yaml",
+            "-D",
+            "debian",
+            "-O",
+            kind,
+        ]);
+        let files = super::all(Path::new(out), "");
+        let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        for line in lines {
+            assert!(text.lines().any(|l| l.trim() == line), "{line}:\n{text}");
+        }
+        assert!(!text.contains("::/64"), "{text}");
+    }
+    if cloud_init(&["schema", "--help"]).contains("--schema-type") {
+        cloud_init(&["schema", "--schema-type", "network-config", "--config-file", path]);
     }
 }
 

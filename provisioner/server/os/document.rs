@@ -1,7 +1,7 @@
 //! A rendered file read as YAML, with the place of every value, and held against a JSON schema.
 
 use crate::inventory::{Located, Problem, strict, yaml_problem};
-use jsonschema::Validator;
+use jsonschema::{Validator, error::ValidationErrorKind};
 use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
 use std::path::Path;
@@ -23,10 +23,19 @@ pub(super) fn check_schema(
         }
     };
     for error in validator.iter_errors(value).take(20) {
-        let pointer = format!("{around}{}", error.instance_path());
+        let mut pointer = format!("{around}{}", error.instance_path());
         // Masked, because the value may be a secret.
+        let mut message = error.masked().to_string();
         let key = pointer.trim_start_matches('/').replace('/', ".");
-        problems.push(at(file, places, &pointer, format!("{key}: {}", error.masked())));
+        if !key.is_empty() {
+            message = format!("{key}: {message}");
+        }
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind()
+            && let Some(first) = unexpected.first()
+        {
+            pointer = format!("{pointer}/{first}");
+        }
+        problems.push(at(file, places, &pointer, message));
     }
 }
 

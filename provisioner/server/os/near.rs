@@ -1,6 +1,6 @@
 //! PURE. The word that was probably meant.
 
-/// `message`, with the one of `known` that is a typing error or two away from `word`.
+/// `message`, with the one of `known` that is a typing error or two away from `word`, if there is one.
 pub(super) fn or_near(message: String, word: &str, known: &[&str]) -> String {
     let most = (word.chars().count() / 3).clamp(1, 3);
     let distance = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
