@@ -6,6 +6,7 @@ mod ignition;
 mod kairos;
 mod nasty;
 mod samples;
+mod shown;
 mod talos;
 mod values;
 

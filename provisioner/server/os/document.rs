@@ -15,6 +15,25 @@ pub(super) fn check_schema(
     around: &str,
     problems: &mut Vec<Problem>,
 ) {
+    check_schema_at(
+        schema,
+        file,
+        value,
+        |pointer| places.find(&format!("{around}{pointer}")),
+        around,
+        problems,
+    );
+}
+
+/// The same where `place` tells line and column of what stands at a pointer in `value`.
+pub(super) fn check_schema_at(
+    schema: &Result<Validator, String>,
+    file: &ConfigFile,
+    value: &Value,
+    place: impl Fn(&str) -> (u64, u64),
+    around: &str,
+    problems: &mut Vec<Problem>,
+) {
     let validator = match schema {
         Ok(validator) => validator,
         Err(error) => {
@@ -23,10 +42,10 @@ pub(super) fn check_schema(
         }
     };
     for error in validator.iter_errors(value).take(20) {
-        let mut pointer = format!("{around}{}", error.instance_path());
+        let mut pointer = error.instance_path().to_string();
         // Masked, because the value may be a secret.
         let mut message = error.masked().to_string();
-        let key = pointer.trim_start_matches('/').replace('/', ".");
+        let key = format!("{around}{pointer}").trim_start_matches('/').replace('/', ".");
         if !key.is_empty() {
             message = format!("{key}: {message}");
         }
@@ -35,7 +54,8 @@ pub(super) fn check_schema(
         {
             pointer = format!("{pointer}/{first}");
         }
-        problems.push(at(file, places, &pointer, message));
+        let (line, column) = place(&pointer);
+        problems.push(Problem::new(format!("{}:{line}:{column}", file.name), message));
     }
 }
 
@@ -65,7 +85,8 @@ pub(super) fn not_json(file: &ConfigFile, error: &serde_json::Error) -> Problem 
     let (line, column) = (error.line(), error.column());
     let message = error.to_string();
     let message = message.trim_end_matches(&format!(" at line {line} column {column}"));
-    Problem::new(format!("{}:{line}:{column}", file.name), format!("not JSON: {message}"))
+    // At the end of a file the reader has column 0.
+    Problem::new(format!("{}:{line}:{}", file.name, column.max(1)), format!("not JSON: {message}"))
 }
 
 /// The file as one YAML mapping, or a problem.

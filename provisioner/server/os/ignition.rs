@@ -3,7 +3,7 @@
 
 use super::{
     butane,
-    document::{at, check_schema, not_json, parse, parse_octal},
+    document::{at, check_schema_at, not_json, parse, parse_octal},
 };
 use crate::{
     inventory::{Located, OperatingSystem, Problem},
@@ -87,7 +87,9 @@ fn check(file: &ConfigFile, value: &Value, places: &Located, problems: &mut Vec<
         problems.push(at(file, places, "/ignition/version", message));
         return;
     };
-    check_schema(&schema.compiled, file, value, places, "", problems);
+    // Butane's YAML has other names for the keys; the deeper place is that of the name which is there.
+    let place = |pointer: &str| places.find(pointer).max(places.find(&butane::snake(pointer)));
+    check_schema_at(&schema.compiled, file, value, place, "", problems);
     let mut unknown = Vec::new();
     unknown_keys(&schema.source, &schema.source, value, "", &mut unknown);
     for pointer in unknown {

@@ -16,11 +16,13 @@ pub mod netboot;
 mod netdog;
 mod network;
 pub mod pointer;
+mod shown;
 pub mod talos;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
 pub use context::Site;
+pub use shown::redact;
 pub use templates::{ReadError, read_templates};
 
 use crate::{

@@ -155,10 +155,8 @@ pub(super) fn command_line(value: &Value) -> Result<String, Error> {
         let fine = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '\\' | '$');
         match text.chars().find(|c| !fine(*c)) {
             None if !text.is_empty() => Ok(text),
-            None => Err(wrong("an empty text is no kernel argument".to_owned())),
-            Some(c) => {
-                Err(wrong(format!("a kernel argument holds {c:?}, which one word of a command line cannot")))
-            }
+            None => Err(wrong("a kernel argument is not empty".to_owned())),
+            Some(c) => Err(wrong(format!("a kernel argument is one word, without {c:?}"))),
         }
     };
     Ok(value.try_iter()?.map(word).collect::<Result<Vec<_>, _>>()?.join(" "))
