@@ -58,7 +58,7 @@ fn a_template_of_json_is_typed() {
         (
             "machine.labels.a",
             "machine.labels.b",
-            "t/config.ign.json.j2:4: the value machine.labels.b is not given",
+            "t/config.ign.json.j2:4: the value before | b64encode is not given",
         ),
     ] {
         let problem = rendered(&good.replace(from, to)).unwrap_err();

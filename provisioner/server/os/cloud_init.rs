@@ -132,7 +132,7 @@ fn meta_data(file: &ConfigFile, problems: &mut Vec<Problem>) {
         }
     }
     if let Some(from) = value.get("seedfrom")
-        && !from.as_str().is_some_and(|from| is_seed(from))
+        && !from.as_str().is_some_and(is_seed)
     {
         say("/seedfrom", "seedfrom is not an http://, https:// or file:// URL with a slash at its end");
     }

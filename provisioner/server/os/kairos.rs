@@ -331,7 +331,5 @@ fn base(stage: &str) -> &str {
 
 fn is_stage(stage: &str) -> bool {
     let of_provider = |begin: &&str| stage.strip_prefix(begin).is_some_and(|role| !role.is_empty());
-    STAGES.contains(&stage)
-        || STAGES.contains(&base(stage))
-        || PROVIDER_STAGES.iter().any(|b| of_provider(&b))
+    STAGES.contains(&stage) || STAGES.contains(&base(stage)) || PROVIDER_STAGES.iter().any(of_provider)
 }

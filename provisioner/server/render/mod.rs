@@ -155,7 +155,12 @@ impl RenderError {
     fn from_engine(name: &str, source: &str, error: &Error, secrets: &[&str]) -> Self {
         let expression = error.range().and_then(|range| source.get(range)).map(str::trim);
         let detail = error.detail().unwrap_or_default();
+        let before = error.range().and_then(|range| source.get(..range.start)).unwrap_or_default();
         let message = match (error.kind(), expression) {
+            // The engine names the filter, not what is missing.
+            (ErrorKind::UndefinedError, Some(filter)) if before.trim_end().ends_with('|') => {
+                format!("the value before | {filter} is not given")
+            }
             (ErrorKind::UndefinedError, Some(expression)) => format!("the value {expression} is not given"),
             (ErrorKind::UndefinedError, None) => "a value is not given".to_owned(),
             (ErrorKind::OutOfFuel, _) => "takes too long: the template's fuel is spent".to_owned(),
