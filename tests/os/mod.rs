@@ -1,13 +1,17 @@
 //! What each operating system takes and refuses, with its makers' own samples.
 
 mod bottlerocket;
+mod cloud_init;
 mod coreos;
 mod ignition;
 mod ignition_rules;
 mod kairos;
+mod nasty;
 mod netdog;
 mod samples;
+mod shown;
 mod talos;
+mod values;
 
 use provisioner::{inventory::OperatingSystem, os::validate};
 use provisioner_wire::order::{Config, ConfigFile};

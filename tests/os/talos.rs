@@ -43,7 +43,7 @@ fn mistakes_are_named_with_their_place() {
     assert_eq!(refused(Talos, "config", good), Vec::<String>::new());
     for (from, to, place) in [
         ("type: worker", "type: node", "config:3:9: "),
-        ("type: worker", "tpye: worker", "config:3:3: machine: Additional"),
+        ("type: worker", "tpye: worker", "config:3:9: machine: Additional"),
         ("endpoint: https://c:6443", "endpoint: 5", "config:6:5: cluster.controlPlane.endpoint"),
         ("version: v1alpha1\n", "", "config:1:1: version"),
         ("cluster:\n", "---\nkind: NoSuchConfig\nother:\n", "config:5:7: Talos knows no document"),

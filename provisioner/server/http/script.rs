@@ -258,6 +258,16 @@ mod tests {
             }
         }
 
+        /// What is refused in a boot script is refused where it is declared, before any power change.
+        #[test]
+        fn every_declared_argument_can_stand_in_a_script(value in "[!-~]{1,40}|[ -~]{0,8}|\\PC{0,8}") {
+            if value.parse::<crate::inventory::KernelArgument>().is_ok() {
+                let text = builder().text(&agent(&[&value, "last"])).unwrap();
+                let argument = format!(" {value} last ");
+                prop_assert!(text.contains(&argument), "{}", text);
+            }
+        }
+
         #[test]
         fn no_value_adds_a_line(value in "\\PC*|.*") {
             let lines = builder().text(&agent(&["x"])).unwrap().lines().count();

@@ -79,8 +79,8 @@ text_type!(
     line
 );
 text_type!(
-    /// One word of a kernel command line, `name` or `name=value`: printable ASCII without white space or quotes, so that
-    /// it can neither end the line nor become two words.
+    /// One word of a kernel command line, `name` or `name=value`: printable ASCII without white space, quotes and what boot
+    /// scripts take for their own, so that it can neither end the line nor become two words or another value.
     KernelArgument,
     kernel_argument
 );
@@ -136,23 +136,18 @@ fn line(text: &str) -> Result<String, BadValue> {
 }
 
 fn kernel_argument(text: &str) -> Result<String, BadValue> {
-    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '\\');
+    // `${…}` would be expanded by iPXE, and `#`, `|` and `&` are its own: a value must stay the value it is.
+    let good =
+        |c: char| c.is_ascii_graphic() && !matches!(c, '$' | '"' | '\'' | '`' | '\\' | '#' | '|' | '&');
     if let Some(bad) = text.chars().find(|c| !good(*c)) {
         return Err(BadValue::new(format!(
-            "kernel argument {} holds {bad:?}; only printable ASCII without spaces, new lines, quotes and backslashes \
-             is allowed",
+            "kernel argument {} holds {bad:?}; only printable ASCII without spaces, new lines, quotes, backslashes and \
+             $ # | & can stand in a boot script",
             shown(text)
         )));
     }
     if text.is_empty() || text.len() > 512 {
         return Err(BadValue::new("a kernel argument has 1 to 512 characters"));
-    }
-    // iPXE expands ${…} in the lines it reads; a value must stay the value it is.
-    if text.contains("${") {
-        return Err(BadValue::new(format!(
-            "kernel argument {} holds ${{, which iPXE would expand",
-            shown(text)
-        )));
     }
     Ok(text.to_owned())
 }

@@ -2,6 +2,7 @@
 
 use super::{
     bottlerocket_settings::{ONLY_AWS, SETTINGS, Shape},
+    near::or_near,
     netdog,
 };
 use crate::inventory::Problem;
@@ -120,21 +121,15 @@ impl Check<'_> {
                         format!("{path} is of Bottlerocket's variants for AWS, not for metal"),
                     );
                 }
-                None => self.say(key.span().start, format!("unknown field {path}{}", meant(name, known))),
+                None => {
+                    let names: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
+                    self.say(key.span().start, or_near(format!("unknown field {path}"), name, &names));
+                }
             }
         }
     }
 
     fn say(&mut self, at: usize, message: String) {
         self.problems.push(at_offset(self.file, at, message));
-    }
-}
-
-/// `; did you mean …?` where at most a third of a known name is otherwise.
-fn meant(name: &str, known: &[(&str, Shape)]) -> String {
-    let distances = known.iter().map(|(known, _)| (strsim::damerau_levenshtein(name, known), *known));
-    match distances.min().filter(|(distance, known)| *distance <= (known.len() / 3).max(1)) {
-        Some((_, known)) => format!("; did you mean {known}?"),
-        None => String::new(),
     }
 }

@@ -1,8 +1,8 @@
 //! A rendered file read as YAML, with the place of every value, and held against a JSON schema.
 
 use crate::inventory::{Located, Problem, strict, yaml_problem};
-use jsonschema::Validator;
-use provisioner_wire::order::ConfigFile;
+use jsonschema::{Validator, error::ValidationErrorKind};
+use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
 use std::path::Path;
 
@@ -15,6 +15,25 @@ pub(super) fn check_schema(
     around: &str,
     problems: &mut Vec<Problem>,
 ) {
+    check_schema_at(
+        schema,
+        file,
+        value,
+        |pointer| places.find(&format!("{around}{pointer}")),
+        around,
+        problems,
+    );
+}
+
+/// The same where `place` tells line and column of what stands at a pointer in `value`.
+pub(super) fn check_schema_at(
+    schema: &Result<Validator, String>,
+    file: &ConfigFile,
+    value: &Value,
+    place: impl Fn(&str) -> (u64, u64),
+    around: &str,
+    problems: &mut Vec<Problem>,
+) {
     let validator = match schema {
         Ok(validator) => validator,
         Err(error) => {
@@ -23,16 +42,51 @@ pub(super) fn check_schema(
         }
     };
     for error in validator.iter_errors(value).take(20) {
-        let pointer = format!("{around}{}", error.instance_path());
+        let mut pointer = error.instance_path().to_string();
         // Masked, because the value may be a secret.
-        let key = pointer.trim_start_matches('/').replace('/', ".");
-        problems.push(at(file, places, &pointer, format!("{key}: {}", error.masked())));
+        let mut message = error.masked().to_string();
+        let key = format!("{around}{pointer}").trim_start_matches('/').replace('/', ".");
+        if !key.is_empty() {
+            message = format!("{key}: {message}");
+        }
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind()
+            && let Some(first) = unexpected.first()
+        {
+            pointer = format!("{pointer}/{first}");
+        }
+        let (line, column) = place(&pointer);
+        problems.push(Problem::new(format!("{}:{line}:{column}", file.name), message));
     }
 }
 
 pub(super) fn at(file: &ConfigFile, places: &Located, pointer: &str, message: impl Into<String>) -> Problem {
     let (line, column) = places.find(pointer);
     Problem::new(format!("{}:{line}:{column}", file.name), message)
+}
+
+/// Every file that `is_json` says is JSON: what is none, and a name that an object has twice, is a problem at its place.
+pub(super) fn check_json(config: &Config, is_json: impl Fn(&ConfigFile) -> bool) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    for file in config.files.iter().filter(|file| is_json(file)) {
+        match serde_json::from_str::<serde::de::IgnoredAny>(&file.contents) {
+            Ok(_) => {
+                // serde_json takes the last of two equal names; the reader of YAML refuses both.
+                let read: Result<Value, _> = serde_saphyr::from_str_with_options(&file.contents, strict());
+                problems.extend(read.err().map(|error| yaml_problem(Path::new(&file.name), &error)));
+            }
+            Err(error) => problems.push(not_json(file, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// The reader's message names kinds of tokens, not values; its place is the problem's.
+pub(super) fn not_json(file: &ConfigFile, error: &serde_json::Error) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    let message = error.to_string();
+    let message = message.trim_end_matches(&format!(" at line {line} column {column}"));
+    // At the end of a file the reader has column 0.
+    Problem::new(format!("{}:{line}:{}", file.name, column.max(1)), format!("not JSON: {message}"))
 }
 
 /// The file as one YAML mapping, or a problem.

@@ -11,9 +11,12 @@ mod unit;
 
 use super::{
     butane,
-    document::{at, check_schema, parse, parse_octal},
+    document::{at, check_schema_at, not_json, parse, parse_octal},
 };
-use crate::inventory::{Located, OperatingSystem, Problem};
+use crate::{
+    inventory::{Located, OperatingSystem, Problem},
+    render::escape_odd,
+};
 use jsonschema::Validator;
 use provisioner_wire::order::{Config, ConfigFile};
 use rules::Dialect;
@@ -64,7 +67,7 @@ pub(super) fn transpiled(os: OperatingSystem, config: &mut Config) -> Result<(),
             Ok(json) => {
                 // Checked here, where the places are still those of what the operator wrote.
                 check(os, file, &json, &places, &mut problems);
-                file.contents = format!("{json:#}\n");
+                file.contents = escape_odd(&format!("{json:#}\n"));
             }
         }
     }
@@ -77,8 +80,7 @@ pub(super) fn validate(os: OperatingSystem, config: &Config, problems: &mut Vec<
         return;
     };
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&file.contents) {
-        let place = format!("{}:{}:{}", file.name, error.line(), error.column());
-        problems.push(Problem::new(place, format!("not JSON: {error}")));
+        problems.push(not_json(file, &error));
         return;
     }
     if let Some((value, places)) = parse(file, problems) {
@@ -111,7 +113,9 @@ fn check(
         return;
     };
     let before = problems.len();
-    check_schema(&schema.compiled, file, value, places, "", problems);
+    // Butane's YAML has other names for the keys; the deeper place is that of the name which is there.
+    let place = |pointer: &str| places.find(pointer).max(places.find(&butane::snake(pointer)));
+    check_schema_at(&schema.compiled, file, value, place, "", problems);
     let is_typed = problems.len() == before;
     let mut unknown = Vec::new();
     unknown_keys(&schema.source, &schema.source, value, "", &mut unknown);

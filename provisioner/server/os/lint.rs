@@ -1,7 +1,7 @@
 //! PURE. Settings that are each valid but fight each other: between image, kernel arguments and kubelet. Every rule names
 //! the place and what to write instead.
 
-use super::document::parse_all;
+use super::document::{at, parse_all};
 use crate::inventory::{Hardware, OperatingSystem, Problem, Profile};
 use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::Value;
@@ -23,6 +23,7 @@ pub(super) fn lint(profile: &Profile, hardware: &Hardware, config: &Config, prob
         let settings = settings(profile.os, file);
         kernel(profile.os, file, &settings, problems);
         kubelet(hardware, file, &settings, problems);
+        ssh_keys(profile.os, file, problems);
     }
 }
 
@@ -142,6 +143,29 @@ fn kubelet(hardware: &Hardware, file: &ConfigFile, settings: &Settings, problems
             "a kubelet may not give its own node the label {label}: take another name, or set it in the cluster"
         );
         problems.push(at_text(file, label, message));
+    }
+}
+
+/// A key with a line break in it would be two lines of `authorized_keys`.
+fn ssh_keys(os: OperatingSystem, file: &ConfigFile, problems: &mut Vec<Problem>) {
+    let (users, keys) = match os {
+        OperatingSystem::CloudInit | OperatingSystem::Kairos => ("/users", "ssh_authorized_keys"),
+        OperatingSystem::Flatcar | OperatingSystem::FedoraCoreos => ("/passwd/users", "sshAuthorizedKeys"),
+        OperatingSystem::Talos | OperatingSystem::Bottlerocket => return,
+    };
+    for (document, places) in parse_all(file, &mut Vec::new()) {
+        let users_given = document.pointer(users).and_then(Value::as_array).map_or(0, Vec::len);
+        let lists = (0..users_given).map(|index| format!("{users}/{index}/{keys}"));
+        for list in lists.chain([format!("/{keys}")]) {
+            let given = document.pointer(&list).and_then(Value::as_array);
+            for (index, key) in given.into_iter().flatten().enumerate() {
+                let key = key.as_str().unwrap_or_default();
+                if key.trim().is_empty() || key.chars().any(|c| c.is_control() && c != '\t') {
+                    let message = "an SSH key is one line of text";
+                    problems.push(at(file, &places, &format!("{list}/{index}"), message));
+                }
+            }
+        }
     }
 }
 

@@ -12,17 +12,20 @@ mod document;
 mod ignition;
 mod kairos;
 mod lint;
+mod near;
 mod net_toml;
 pub mod netboot;
 mod netdog;
 mod netdog_bond;
 mod network;
 pub mod pointer;
+mod shown;
 pub mod talos;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
 pub use context::Site;
+pub use shown::redact;
 pub use templates::{ReadError, read_templates};
 
 use crate::{
@@ -34,6 +37,7 @@ use provisioner_wire::{
     Generation,
     order::{Config, ConfigFile},
 };
+use std::collections::BTreeSet;
 
 /// Renders and validates the config of one machine in one generation. Errors hold no secret.
 pub fn config(
@@ -50,8 +54,10 @@ pub fn config(
     let files = templates
         .render(profile.template.as_str(), &context, &grant.secrets())
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;
+    let json: BTreeSet<String> = files.iter().filter(|f| f.is_json()).map(|f| f.name.clone()).collect();
     let mut config = Config { files: files.into_iter().map(file).collect() };
-    finish(profile, hardware, &mut config)
+    document::check_json(&config, |file| json.contains(&file.name))
+        .and_then(|()| finish(profile, hardware, &mut config))
         .and_then(|()| validate(profile.os, &config))
         .and_then(|()| linted(profile, hardware, &config))
         .map_err(|problems| redacted(problems, grant))?;

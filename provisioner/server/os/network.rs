@@ -2,7 +2,7 @@
 //! become a line of its own.
 
 use super::net_toml::net_toml;
-use crate::inventory::network::{Link, LinkName, Network};
+use crate::inventory::network::{Link, LinkName, Network, Route};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -87,9 +87,18 @@ fn v2(network: &Network, renamed: bool) -> Value {
                 put("nameservers", servers);
             }
         }
-        if !link.routes.is_empty() {
-            let route = |r: &crate::inventory::network::Route| json!({ "to": r.destination(), "via": r.via });
-            put("routes", link.routes.iter().map(route).collect());
+        // Debian 12's cloud-init reads a route to ::/0 as one to ::/64, and knows no `default`.
+        let is_default6 = |r: &&Route| r.via.is_ipv6() && r.destination() == "::/0";
+        let has6 = link.addresses.iter().any(|address| address.addr().is_ipv6());
+        let gateway6 = link.routes.iter().find(is_default6).filter(|_| has6);
+        if let Some(route) = gateway6 {
+            put("gateway6", json!(route.via));
+        }
+        let others: Vec<Value> = (link.routes.iter().filter(|route| Some(*route) != gateway6))
+            .map(|route| json!({ "to": route.destination(), "via": route.via }))
+            .collect();
+        if !others.is_empty() {
+            put("routes", others.into());
         }
         let entry = groups.entry(group).or_insert_with(|| json!({}));
         if let Some(links) = entry.as_object_mut() {
@@ -137,7 +146,7 @@ fn talos(network: &Network) -> Vec<Value> {
             let addresses = link.addresses.iter().map(|address| json!({ "address": address }));
             out.insert("addresses".to_owned(), addresses.collect());
         }
-        let route = |r: &crate::inventory::network::Route| match r.to {
+        let route = |r: &Route| match r.to {
             Some(to) => json!({ "destination": to, "gateway": r.via }),
             None => json!({ "gateway": r.via }),
         };

@@ -2,7 +2,10 @@
 //! kind. Beside the schema: what a machine on metal is refused for at its first boot.
 
 use super::document::{at, check_schema, parse_all};
-use crate::inventory::{Located, Problem, Profile};
+use crate::{
+    inventory::{Located, Problem, Profile},
+    render::yaml_document,
+};
 use jsonschema::Validator;
 use provisioner_wire::order::{Config, ConfigFile};
 use serde_json::{Map, Value, json};
@@ -243,14 +246,9 @@ pub(super) fn patched(
     for patch in &patches {
         merge(&mut documents, patch);
     }
-    let texts: Result<Vec<String>, _> = documents.iter().map(serde_saphyr::to_string).collect();
-    match texts {
-        Ok(texts) => {
-            file.contents = texts.join("---\n");
-            Ok(())
-        }
-        Err(error) => Err(vec![Problem::new(&*file.name, format!("cannot be written as YAML: {error}"))]),
-    }
+    let texts: Vec<String> = documents.iter().map(|document| yaml_document(document, 0)).collect();
+    file.contents = texts.join("---\n");
+    Ok(())
 }
 
 /// A strategic merge patch: one document into those of the same kind and name, or added where there is none.

@@ -1,11 +1,13 @@
 //! PURE. Template files and one context → the text of a machine's config files.
 //!
 //! `templates/machine-config/SET/NAME.KIND.j2` gives the file NAME. KIND says how a value stands in it, so that a value
-//! never becomes structure: `yaml` writes `{{ x }}` as a quoted YAML scalar (lists and maps in flow style), `toml` as a TOML value, `sh` as one
-//! quoted word and makes the file executable, `txt` as it is (text, numbers and booleans only). A name that begins with
+//! never becomes structure: `yaml` writes `{{ x }}` as a quoted YAML scalar (lists and maps in flow style), `json` as a JSON
+//! value, `toml` as a TOML value, `sh` as one quoted word and makes the file executable, `txt` as it is (text, numbers and booleans only). A name that begins with
 //! `_` is only included by others. Templates reach nothing but the context; they stop when their fuel is spent.
 
 mod quote;
+
+pub(crate) use quote::{escape_odd, yaml_document};
 
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, syntax::SyntaxConfig,
@@ -53,6 +55,13 @@ pub struct Rendered {
     pub template: String,
 }
 
+impl Rendered {
+    /// Whether its template says that it is JSON.
+    pub fn is_json(&self) -> bool {
+        Kind::of(&self.template) == Some(Kind::Json)
+    }
+}
+
 impl std::fmt::Debug for Rendered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Rendered({} from {}, {} bytes)", self.name, self.template, self.contents.len())
@@ -71,8 +80,9 @@ impl Templates {
                 return Err(RenderError {
                     template: name,
                     line: 0,
-                    message: "a template's name is SET/NAME.yaml.j2, NAME.toml.j2, NAME.sh.j2 or NAME.txt.j2"
-                        .to_owned(),
+                    message:
+                        "a template's name is SET/NAME.KIND.j2, where KIND is yaml, json, toml, sh or txt"
+                            .to_owned(),
                 });
             }
             let partial = file.starts_with('_');
@@ -145,7 +155,12 @@ impl RenderError {
     fn from_engine(name: &str, source: &str, error: &Error, secrets: &[&str]) -> Self {
         let expression = error.range().and_then(|range| source.get(range)).map(str::trim);
         let detail = error.detail().unwrap_or_default();
+        let before = error.range().and_then(|range| source.get(..range.start)).unwrap_or_default();
         let message = match (error.kind(), expression) {
+            // The engine names the filter, not what is missing.
+            (ErrorKind::UndefinedError, Some(filter)) if before.trim_end().ends_with('|') => {
+                format!("the value before | {filter} is not given")
+            }
             (ErrorKind::UndefinedError, Some(expression)) => format!("the value {expression} is not given"),
             (ErrorKind::UndefinedError, None) => "a value is not given".to_owned(),
             (ErrorKind::OutOfFuel, _) => "takes too long: the template's fuel is spent".to_owned(),
@@ -163,6 +178,7 @@ impl RenderError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Yaml,
+    Json,
     Shell,
     Toml,
     Text,
@@ -171,7 +187,7 @@ enum Kind {
 impl Kind {
     fn of(template: &str) -> Option<Self> {
         let file = template.rsplit('/').next().unwrap_or(template);
-        let kind = [Self::Yaml, Self::Shell, Self::Toml, Self::Text]
+        let kind = [Self::Yaml, Self::Json, Self::Shell, Self::Toml, Self::Text]
             .into_iter()
             .find(|kind| file.ends_with(kind.suffix()))?;
         (file.len() > kind.suffix().len()).then_some(kind)
@@ -180,6 +196,7 @@ impl Kind {
     fn suffix(self) -> &'static str {
         match self {
             Self::Yaml => ".yaml.j2",
+            Self::Json => ".json.j2",
             Self::Shell => ".sh.j2",
             Self::Toml => ".toml.j2",
             Self::Text => ".txt.j2",
@@ -194,6 +211,7 @@ impl Kind {
     fn escape(self) -> AutoEscape {
         match self {
             Self::Yaml => AutoEscape::Custom("yaml".into()),
+            Self::Json => AutoEscape::Custom("json".into()),
             Self::Shell => AutoEscape::Custom("sh".into()),
             Self::Toml => AutoEscape::Custom("toml".into()),
             Self::Text => AutoEscape::None,
@@ -224,6 +242,8 @@ fn environment() -> Environment<'static> {
         quoted(state, "sh", quote::shell(&value)?)
     });
     environment.add_filter("b64encode", |value: Value| quote::base64(&value));
+    environment.add_filter("gotemplate", |value: Value| quote::go_template(&value));
+    environment.add_filter("cmdline", |value: Value| quote::command_line(&value));
     environment
 }
 
@@ -249,6 +269,7 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
         _ if value.is_undefined() => return Err(ErrorKind::UndefinedError.into()),
         _ if value.is_safe() => return out.write_str(&value.to_string()).map_err(Error::from),
         AutoEscape::Custom(kind) if kind == "yaml" => quote::yaml(value)?,
+        AutoEscape::Custom(kind) if kind == "json" => quote::json(value)?,
         AutoEscape::Custom(kind) if kind == "toml" => quote::toml(value)?,
         AutoEscape::Custom(_) => quote::shell(value)?,
         _ => quote::plain(value)?,

@@ -34,6 +34,40 @@ fn values_stand_as_the_kind_of_file_wants() {
 }
 
 #[test]
+fn json_is_a_kind_and_numbers_are_numbers_everywhere() {
+    let context = json!({"text": "a\"\u{2028}", "big": 1e21, "above": u64::MAX});
+    assert_eq!(render("json", r#"{"a": {{ text }}}"#, context.clone()).unwrap(), r#"{"a": "a\"\u2028"}"#);
+    assert_eq!(render("yaml", "{{ big }}", context.clone()).unwrap(), "1.0e+21");
+    assert_eq!(render("yaml", "{{ above }}", context.clone()).unwrap(), "18446744073709551615");
+    let error = render("toml", "a = {{ above }}", context).unwrap_err();
+    assert!(error.contains("no whole number above"), "{error}");
+}
+
+#[test]
+fn a_command_line_is_made_of_words_and_gos_templates_stay_text() {
+    let line = |arguments: serde_json::Value| {
+        render("txt", "{{ x | cmdline }}", json!({ "x": arguments }))
+            .map_err(|error| error.replace('\n', " "))
+    };
+    assert_eq!(line(json!(["console=ttyS0,115200", "quiet"])).unwrap(), "console=ttyS0,115200 quiet");
+    assert_eq!(line(json!([])).unwrap(), "");
+    for bad in [
+        json!(["a b"]),
+        json!(["a\nb"]),
+        json!([""]),
+        json!(["${x}"]),
+        json!("a"),
+        json!([[]]),
+        json!({"a": 1}),
+    ] {
+        let error = line(bad.clone()).unwrap_err();
+        assert!(error.starts_with("set/file.txt.j2:1: "), "{bad}: {error}");
+    }
+    let text = render("txt", "{{ x | gotemplate }}", json!({"x": "{{{ .Values }}"})).unwrap();
+    assert_eq!(text, r#"{{"{{"}}{ .Values }}"#);
+}
+
+#[test]
 fn templates_reach_nothing_and_do_not_run_for_ever() {
     for source in [
         "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}",

@@ -161,11 +161,7 @@ impl Real {
         let (generation, cluster) = (machine.generation, cluster.as_ref());
         let mut config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
             .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        for file in &mut config.files {
-            for secret in grant.secrets() {
-                file.contents = file.contents.replace(secret, REDACTED);
-            }
-        }
+        os::redact(&mut config, &grant.secrets(), REDACTED);
         Ok(config)
     }
 

@@ -63,6 +63,7 @@ pub const TESTS: &[&str] = &[
     "openssl",
     "postgresql",
     "python3-venv",
+    "python3-yaml",
     "tftp-hpa",
     "util-linux",
     "xfsprogs",
