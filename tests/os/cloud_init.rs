@@ -42,7 +42,7 @@ fn every_file_of_a_seed_is_checked_at_its_place() {
             "meta-data",
             "instance-id",
             "instance_id",
-            "meta-data:1:14: cloud-init reads no instance_id; is instance-id",
+            "meta-data:1:14: cloud-init reads no instance_id; did you mean instance-id?",
         ),
         (
             "meta-data",
@@ -56,7 +56,7 @@ fn every_file_of_a_seed_is_checked_at_its_place() {
             "network-config",
             "macaddress",
             "macadress",
-            "network-config:4:24: cloud-init knows no macadress; is macaddress",
+            "network-config:4:24: cloud-init knows no macadress; did you mean macaddress?",
         ),
         (
             "network-config",
@@ -78,7 +78,7 @@ fn every_file_of_a_seed_is_checked_at_its_place() {
     for near in ["network_config", "userdata", "network-config.yaml", "metadata"] {
         let found = problems(near, "");
         assert!(
-            found.len() == 1 && found[0].contains("cloud-init reads no file of this name; is "),
+            found.len() == 1 && found[0].contains("cloud-init reads no file of this name; did you mean "),
             "{found:?}"
         );
     }

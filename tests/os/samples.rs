@@ -5,10 +5,10 @@ use super::fixtures;
 use crate::content::templates;
 use provisioner::{
     inventory::{Hardware, Profile},
-    os::{Site, config},
+    os::{Run, Site, config},
     token::{Grant, PlainToken},
 };
-use provisioner_wire::{Generation, order::Config};
+use provisioner_wire::{Generation, order::Config, report::Disk};
 use serde_json::{Value, json};
 use std::{env, fs, path::Path, process::Command};
 
@@ -52,7 +52,6 @@ fn profile(os: &str, role: &str) -> Profile {
         "values": {
             "ssh_authorized_keys": ["ssh-ed25519 AAAA a@b"],
             "installer_image": "ghcr.io/siderolabs/installer:v1.12.0",
-            "disk_selector": {"size": ">= 100GB", "type": "nvme"},
             "cluster_name": "lab", "cluster_endpoint": "https://10.88.0.100:6443", "cluster_ca": "PEM",
             "kernel_arguments": ["console=ttyS0"]
         }
@@ -75,7 +74,14 @@ pub(super) fn render(os: &str, role: &str, machine: &Hardware) -> Config {
         ca_pem: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),
     };
     let machine = fitting(os, machine.clone());
-    config(&templates(), &profile(os, role), &machine, Generation(3), &site, None, &grant())
+    let disk = Disk {
+        name: "nvme0n1".into(),
+        wwn: Some("eui.0025388b71b2c3d4".into()),
+        transport: Some("nvme".into()),
+        ..Disk::default()
+    };
+    let run = Run { generation: Generation(3), disk: Some(&disk) };
+    config(&templates(), &profile(os, role), &machine, run, &site, None, &grant())
         .unwrap_or_else(|problems| panic!("{os}: {problems:#?}"))
 }
 

@@ -12,7 +12,7 @@ const PROFILE: &str = "name: crash\nimage: crash\nos: cloud-init\ntemplate: tiny
     disk: {min_size: 8MiB}\nplace: {partition: {number: 1}, directory: /seed}\n\
     token: {ttl: 30m}\nready: {deadline: 10m}\n";
 const SYSTEMS: [&str; 6] = ["talos", "flatcar", "fedora-coreos", "bottlerocket", "kairos", "cloud-init"];
-const VALUES: &str = "ssh_authorized_keys: [ssh-ed25519 A], installer_image: i, disk_selector: {type: nvme}, \
+const VALUES: &str = "ssh_authorized_keys: [ssh-ed25519 A], installer_image: i, \
     cluster_name: c, cluster_endpoint: 'https://c:6443', cluster_ca: PEM";
 
 /// The code, what it printed, what it complained of.

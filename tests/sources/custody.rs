@@ -264,8 +264,13 @@ impl Race {
         for generation in 1..=25 {
             let workflow = workflow(machine, generation);
             self.store.runs(workflow, None);
-            let name = self.variant(&mut dice).name.to_string();
-            let Some(declared) = self.store.declared(&name) else { continue };
+            let declared = loop {
+                let name = self.variant(&mut dice).name.to_string();
+                match self.store.declared(&name) {
+                    Some(declared) => break declared,
+                    None => tokio::task::yield_now().await,
+                }
+            };
             let got = match dice.of(2) {
                 0 => self.images.ready_for(workflow, &declared).await,
                 _ => self.images.here_for(workflow, &declared).await,

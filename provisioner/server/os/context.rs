@@ -1,12 +1,12 @@
 //! What a template sees: `machine`, `values`, `server`, `role`, `cluster`, `network`, `token`, `issued`.
 //! docs/templates.md lists it for authors.
 
-use super::network::Forms;
+use super::{netboot::by_id, network::Forms};
 use crate::{
     inventory::{Cluster, Hardware, Nic, Profile, Values, network::Network},
     token::Grant,
 };
-use provisioner_wire::{Generation, Mac};
+use provisioner_wire::{Generation, Mac, report::Disk};
 use serde::Serialize;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use uuid::Uuid;
@@ -20,6 +20,20 @@ pub struct Site {
     pub phone_home_http_url: String,
     /// The authority that signed the server's certificate.
     pub ca_pem: String,
+}
+
+/// What the workflow adds to what is declared.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    pub generation: Generation,
+    /// The one that may be written; none as long as no agent has seen the machine.
+    pub disk: Option<&'a Disk>,
+}
+
+impl From<Generation> for Run<'_> {
+    fn from(generation: Generation) -> Self {
+        Self { generation, disk: None }
+    }
 }
 
 // Holds the token: no `Debug`.
@@ -78,6 +92,30 @@ struct Machine<'a> {
     /// The one of `nics` that carries the node's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     nic: Option<NicView<'a>>,
+    disk: DiskView<'a>,
+}
+
+/// The disk that an operating system which installs itself may write.
+#[derive(Serialize)]
+struct DiskView<'a> {
+    /// Below `/dev/disk/by-id`.
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wwn: Option<&'a str>,
+}
+
+/// Stands for the disk until an agent has seen it: a link that no machine has.
+const NOT_SEEN: &str = "/dev/disk/by-id/not-seen-yet";
+
+impl<'a> DiskView<'a> {
+    fn new(disk: Option<&'a Disk>) -> Self {
+        let Some(disk) = disk else { return Self { path: NOT_SEEN.to_owned(), serial: None, wwn: None } };
+        // Only where the image was written by the agent: an operating system is not let at a disk without such a name.
+        let path = by_id(disk).unwrap_or_else(|_| format!("/dev/{}", disk.name));
+        Self { path, serial: disk.serial.as_deref(), wwn: disk.wwn.as_deref() }
+    }
 }
 
 /// Values that are not declared are absent, so that a template that needs them fails and does not write nothing.
@@ -126,7 +164,7 @@ impl<'a> Context<'a> {
     pub(super) fn new(
         profile: &'a Profile,
         hardware: &'a Hardware,
-        generation: Generation,
+        run: Run<'a>,
         site: &'a Site,
         cluster: Option<&'a Cluster>,
         grant: &'a Grant,
@@ -135,13 +173,14 @@ impl<'a> Context<'a> {
             name: hardware.name.as_str(),
             uuid: hardware.uuid,
             serial: hardware.serial.as_ref().map(|serial| serial.as_str()),
-            instance_id: instance_id(hardware, generation),
+            instance_id: instance_id(hardware, run.generation),
             role: profile.role.as_str(),
             profile: profile.name.as_str(),
-            generation: generation.0,
+            generation: run.generation.0,
             labels: &hardware.labels,
             nics: hardware.nics.iter().map(NicView::new).collect(),
             nic: hardware.primary_nic().map(NicView::new),
+            disk: DiskView::new(run.disk),
         };
         let network = match &hardware.network {
             Some(network) => Forms::new(network, true),

@@ -24,7 +24,7 @@ pub mod talos;
 mod templates;
 
 pub use crate::inventory::KernelArgument;
-pub use context::Site;
+pub use context::{Run, Site};
 pub use shown::redact;
 pub use templates::{ReadError, read_templates};
 
@@ -40,17 +40,17 @@ use provisioner_wire::{
 use std::collections::BTreeSet;
 
 /// Renders and validates the config of one machine in one generation. Errors hold no secret.
-pub fn config(
+pub fn config<'a>(
     templates: &Templates,
-    profile: &Profile,
-    hardware: &Hardware,
-    generation: Generation,
-    site: &Site,
-    cluster: Option<&Cluster>,
-    grant: &Grant,
+    profile: &'a Profile,
+    hardware: &'a Hardware,
+    run: impl Into<Run<'a>>,
+    site: &'a Site,
+    cluster: Option<&'a Cluster>,
+    grant: &'a Grant,
 ) -> Result<Config, Vec<Problem>> {
     fits(profile, hardware)?;
-    let context = context::Context::new(profile, hardware, generation, site, cluster, grant);
+    let context = context::Context::new(profile, hardware, run.into(), site, cluster, grant);
     let files = templates
         .render(profile.template.as_str(), &context, &grant.secrets())
         .map_err(|error| vec![Problem::new(format!("{}:{}", error.template, error.line), error.message)])?;

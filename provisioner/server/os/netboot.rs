@@ -33,7 +33,11 @@ pub fn words(os: OperatingSystem, installer: Installer<'_>) -> Result<Words, Str
         Ok::<_, String>((name, Some(format!("{prefix}{url}"))))
     };
     Ok(match os {
-        OperatingSystem::Talos => vec![value("talos.platform", "metal"), value("talos.config", &url)],
+        OperatingSystem::Talos => {
+            // Its config names the disk, and only one that keeps its name may stand there.
+            by_id(installer.disk)?;
+            vec![value("talos.platform", "metal"), value("talos.config", &url)]
+        }
         // Ignition runs where it finds `flatcar.first_boot`, and asks `ignition.config.url` where the image has no config.
         OperatingSystem::Flatcar => vec![
             value("flatcar.first_boot", "1"),
@@ -48,14 +52,17 @@ pub fn words(os: OperatingSystem, installer: Installer<'_>) -> Result<Words, Str
             ("coreos.inst.install_dev", Some(by_id(installer.disk)?)),
             value("coreos.inst.ignition_url", &url),
         ],
-        OperatingSystem::Kairos => vec![
-            rootfs("root", "live:")?,
-            value("rd.neednet", "1"),
-            value("ip", "dhcp"),
-            ("rd.cos.disable", None),
-            ("install-mode", None),
-            value("config_url", &url),
-        ],
+        OperatingSystem::Kairos => {
+            by_id(installer.disk)?;
+            vec![
+                rootfs("root", "live:")?,
+                value("rd.neednet", "1"),
+                value("ip", "dhcp"),
+                ("rd.cos.disable", None),
+                ("install-mode", None),
+                value("config_url", &url),
+            ]
+        }
         // A live image whose cloud-init reads a seed by HTTP. `i=`: it need not ask again to know its instance.
         OperatingSystem::CloudInit => {
             vec![value("ds", &format!("nocloud;s={}/", installer.base))]
@@ -69,8 +76,10 @@ pub fn words(os: OperatingSystem, installer: Installer<'_>) -> Result<Words, Str
 }
 
 /// The disk's name below `/dev/disk/by-id`, as udev's rules make it: the kernel's own names change between kernels.
-fn by_id(disk: &Disk) -> Result<String, String> {
-    let clean = |text: &str| text.trim().replace(' ', "_");
+pub(super) fn by_id(disk: &Disk) -> Result<String, String> {
+    // udev leaves no other characters in a link's name.
+    let kept = |c: char| c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c);
+    let clean = |text: &str| text.trim().replace(|c| !kept(c), "_");
     let wwn = disk.wwn.as_deref().map(clean);
     let name = match (disk.transport.as_deref(), wwn, &disk.serial) {
         (Some("nvme"), Some(wwn), _) => format!("nvme-{wwn}"),
@@ -149,6 +158,25 @@ mod tests {
             (disk("sata", None, Some("S1")), None),
         ] {
             assert_eq!(by_id(&disk).ok(), expected.map(|name| format!("/dev/disk/by-id/{name}")));
+        }
+    }
+
+    #[test]
+    fn an_installer_is_let_at_no_disk_without_a_lasting_name() {
+        let disk = |transport: &str, wwn: Option<&str>, serial: Option<&str>| Disk {
+            transport: Some(transport.into()),
+            wwn: wwn.map(str::to_owned),
+            serial: serial.map(str::to_owned),
+            ..Disk::default()
+        };
+        let virtio = disk("virtio", None, Some(" a/b \"c\n$(d)é "));
+        assert_eq!(by_id(&virtio).unwrap(), "/dev/disk/by-id/virtio-a_b__c___d__");
+        let nvme = disk("nvme", Some("eui.0025388b71b2c3d4"), Some("S"));
+        assert_eq!(by_id(&nvme).unwrap(), "/dev/disk/by-id/nvme-eui.0025388b71b2c3d4");
+        let nameless = disk("mmc", None, Some("S"));
+        for os in [OperatingSystem::Talos, OperatingSystem::Kairos, OperatingSystem::FedoraCoreos] {
+            assert!(line(os, &nvme).is_ok());
+            assert!(line(os, &nameless).unwrap_err().contains("no name below /dev/disk/by-id"), "{os:?}");
         }
     }
 }

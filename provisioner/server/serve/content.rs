@@ -13,15 +13,19 @@ use crate::{
         error::Problem,
     },
     image::{self, ImageError, Images, bounds::Bounds, custody::Running},
-    inventory::{Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired},
+    inventory::{
+        Cluster, Hardware, ImageDeclaration, Profile, RecordName, SignaturesRequired, matching::choose_disk,
+    },
     machine::{Machine, Time},
-    os::{self, Site},
+    os::{self, Run, Site},
     render::Templates,
     secret::Keyring,
     store::{self, Db, declared},
     token::MintRequest,
 };
-use provisioner_wire::{MachineName, chunks::Sha, ids::hex, order::Config, wipe::SignedCertificate};
+use provisioner_wire::{
+    MachineName, chunks::Sha, ids::hex, order::Config, report::Disk, wipe::SignedCertificate,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -122,8 +126,9 @@ impl Real {
         let cluster = self.cluster(&profile).await?;
         let grant = self.clusters.mint(&profile, cluster.as_ref(), &request, now).await?;
         let site = (self.site)(&machine.name);
-        let (generation, cluster) = (machine.generation, cluster.as_ref());
-        let config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
+        let disk = disk(machine, &profile, &hardware);
+        let run = Run { generation: machine.generation, disk: disk.as_ref() };
+        let config = os::config(&self.templates, &profile, &hardware, run, &site, cluster.as_ref(), &grant)
             .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let mut hasher = Sha256::new();
         for file in &config.files {
@@ -158,9 +163,11 @@ impl Real {
         };
         let (site, grant) = ((self.site)(&machine.name), os::dummy(&profile));
         let cluster = self.cluster(&profile).await?;
-        let (generation, cluster) = (machine.generation, cluster.as_ref());
-        let mut config = os::config(&self.templates, &profile, &hardware, generation, &site, cluster, &grant)
-            .map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let disk = disk(machine, &profile, &hardware);
+        let run = Run { generation: machine.generation, disk: disk.as_ref() };
+        let rendered = os::config(&self.templates, &profile, &hardware, run, &site, cluster.as_ref(), &grant);
+        let mut config =
+            rendered.map_err(|ps| ps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         os::redact(&mut config, &grant.secrets(), REDACTED);
         Ok(config)
     }
@@ -186,6 +193,16 @@ impl Real {
         let running = machines.iter().filter_map(Running::of).filter_map(|running| running.images);
         let is_needed = running.flatten().any(|image| image.sha256 == sha256);
         is_needed.then(|| self.images.with_sha256(sha256)).flatten()
+    }
+}
+
+/// The disk of the licence; without one, that which the hints name among the disks that an agent has seen.
+fn disk(machine: &Machine, profile: &Profile, hardware: &Hardware) -> Option<Disk> {
+    let report = machine.report.as_ref()?;
+    let licensed = machine.licence.as_ref().and_then(|licence| licence.disks.first());
+    match licensed {
+        Some(licensed) => report.disks.iter().find(|disk| disk.identity() == *licensed).cloned(),
+        None => choose_disk(profile.disk_of(hardware), report).ok(),
     }
 }
 
